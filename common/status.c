@@ -1,0 +1,58 @@
+#include "common/status.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+const char *status_name(enum status st)
+{
+    switch (st) {
+#define X(code, text)                                                          \
+    case ST_##code:                                                            \
+        return #code;
+        STATUS_MAP(X)
+#undef X
+    }
+    return "UNKNOWN";
+}
+
+const char *status_text(enum status st)
+{
+    switch (st) {
+#define X(code, text)                                                          \
+    case ST_##code:                                                            \
+        return text;
+        STATUS_MAP(X)
+#undef X
+    }
+    return "unknown";
+}
+
+enum status error_set(struct error *err, enum status st, const char *fmt, ...)
+{
+    if (!err) return st;
+    err->status = st;
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(err->text, sizeof err->text, fmt, ap);
+    va_end(ap);
+    return st;
+}
+
+enum status error_prefix(struct error *err, enum status st, const char *fmt,
+                         ...)
+{
+    if (!err) return st;
+    char whole[sizeof err->text];
+    va_list ap;
+    va_start(ap, fmt);
+    const int head = vsnprintf(whole, sizeof whole, fmt, ap);
+    va_end(ap);
+    if (head >= 0 && (size_t)head < sizeof whole) {
+        snprintf(whole + head, sizeof whole - (size_t)head, ": %s", err->text);
+    }
+    memcpy(err->text, whole, sizeof err->text);
+    err->text[sizeof err->text - 1] = '\0';
+    err->status = st;
+    return st;
+}

@@ -1,0 +1,24 @@
+/* cpu.h - what this processor can do, found at run time.
+ *
+ * Depends on: kernels (the ISA list).  Thread: any. */
+#ifndef ENGINE_CPU_H
+#define ENGINE_CPU_H
+
+#include "engine/kernels.h"
+
+/* "ref", "avx2": what POTLUCK_ISA takes. */
+const char *isa_name(enum isa isa);
+
+/* The best level of this processor (and of what the kernel lets us use). */
+enum isa cpu_isa(void);
+/* POTLUCK_ISA if set, else cpu_isa().  ST_INVALID for an unknown name,
+ * ST_UNSUPPORTED for one that this processor lacks. */
+NODISCARD enum status cpu_isa_wanted(enum isa *out, struct error *err);
+
+/* Physical cores this process may run on (its affinity mask, hyper-threads
+ * counted once); at least 1. */
+unsigned cpu_cores(void);
+/* "AMD EPYC ..." or "unknown"; text of at least 64 bytes. */
+void cpu_model_name(char *text, size_t n);
+
+#endif

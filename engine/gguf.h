@@ -1,0 +1,104 @@
+/* gguf.h - GGUF v2/v3 files: metadata and tensor directory, single or split.
+ *
+ * Depends on: common, quant (type names and sizes).
+ * Thread: open and close one; between them read-only, gguf_read from any.
+ *
+ * The file is not trusted: every count meets a limit before anything is
+ * allocated, every offset is checked against the file's size, and an error
+ * names the file, the thing and the byte offset.  Nothing is mapped: only the
+ * header is kept in memory, tensor bytes are read on demand with pread. */
+#ifndef ENGINE_GGUF_H
+#define ENGINE_GGUF_H
+
+#include "common/mem.h"
+#include "engine/quant.h"
+
+#define GGUF_DIMS_MAX 4
+#define GGUF_NAME_MAX 64               /* ggml's own limit for tensor names */
+#define GGUF_KEY_MAX 65535             /* the specification's limit         */
+#define GGUF_HEADER_MAX (256u << 20)   /* a 256k vocabulary needs ~15 MiB   */
+#define GGUF_TENSORS_MAX 65536
+#define GGUF_KEYS_MAX 65536
+#define GGUF_SPLITS_MAX 1024
+
+enum gguf_type { /* the file's numbers */
+    GGUF_U8, GGUF_I8, GGUF_U16, GGUF_I16, GGUF_U32, GGUF_I32, GGUF_F32,
+    GGUF_BOOL, GGUF_STRING, GGUF_ARRAY, GGUF_U64, GGUF_I64, GGUF_F64,
+    GGUF_TYPE_END
+};
+
+struct gguf;
+
+/* Not NUL-terminated; borrowed from the struct gguf. */
+struct gguf_str {
+    const char *data;
+    size_t len;
+};
+
+struct gguf_tensor {
+    char name[GGUF_NAME_MAX + 1];
+    uint32_t type;       /* enum quant_type, or one that quant_info() lacks */
+    uint32_t n_dims;
+    uint64_t ne[GGUF_DIMS_MAX]; /* ne[0] is the row length (k); unused: 1  */
+    uint64_t offset;     /* absolute, in its file                          */
+    uint64_t n_bytes;    /* 0 when the type is unknown                     */
+    uint32_t split;      /* which file of the set                          */
+};
+
+/* path: a single file, or the first of a set NAME-00001-of-0000N.gguf, whose
+ * others are found beside it.  ST_INVALID, ST_TRUNCATED, ST_UNSUPPORTED
+ * (version, byte order), ST_TOO_LARGE (a limit above), ST_IO, ST_NO_MEMORY.
+ * Tensors of unknown types are listed, not refused: only use refuses them. */
+NODISCARD enum status gguf_open(struct gguf **out, const char *path,
+                                struct error *err);
+/* The same for a single file already in memory (copied); for tests and
+ * fuzzing. */
+NODISCARD enum status gguf_open_mem(struct gguf **out, const void *data,
+                                    size_t n, struct error *err);
+void gguf_close(struct gguf *g); /* NULL allowed */
+
+uint32_t gguf_version(const struct gguf *g);
+uint64_t gguf_file_bytes(const struct gguf *g); /* all splits */
+uint32_t gguf_n_splits(const struct gguf *g);
+
+/* Keys in file order (the first file's). key is borrowed. */
+uint32_t gguf_n_keys(const struct gguf *g);
+struct gguf_str gguf_key(const struct gguf *g, uint32_t i,
+                         enum gguf_type *type);
+
+/* ST_NOT_FOUND: no such key (err says so).  ST_INVALID: another type or, for
+ * integers, a value that does not fit.  Integers of any width are accepted
+ * where they fit; get_f32 accepts F32 and F64. */
+NODISCARD enum status gguf_get_u32(const struct gguf *g, const char *key,
+                                   uint32_t *out, struct error *err);
+NODISCARD enum status gguf_get_f32(const struct gguf *g, const char *key,
+                                   float *out, struct error *err);
+NODISCARD enum status gguf_get_bool(const struct gguf *g, const char *key,
+                                    bool *out, struct error *err);
+NODISCARD enum status gguf_get_str(const struct gguf *g, const char *key,
+                                   struct gguf_str *out, struct error *err);
+
+/* An array's element type and length, and access in O(1). */
+struct gguf_array;
+NODISCARD enum status gguf_get_array(const struct gguf *g, const char *key,
+                                     enum gguf_type want,
+                                     const struct gguf_array **out,
+                                     struct error *err);
+uint64_t gguf_array_len(const struct gguf_array *a);
+struct gguf_str gguf_array_str(const struct gguf_array *a, uint64_t i);
+float gguf_array_f32(const struct gguf_array *a, uint64_t i);
+int32_t gguf_array_i32(const struct gguf_array *a, uint64_t i);
+
+uint32_t gguf_n_tensors(const struct gguf *g);
+const struct gguf_tensor *gguf_tensor(const struct gguf *g, uint32_t i);
+/* NULL if there is none; O(log n) or better. */
+const struct gguf_tensor *gguf_find_tensor(const struct gguf *g,
+                                           const char *name);
+
+/* n bytes of the tensor from byte `from` on. ST_TRUNCATED if the file has
+ * shrunk since it was opened, ST_IO. May block on the disk. */
+NODISCARD enum status gguf_read(const struct gguf *g,
+                                const struct gguf_tensor *t, uint64_t from,
+                                void *dst, size_t n, struct error *err);
+
+#endif
