@@ -39,7 +39,7 @@ $(error BUILD=$(BUILD) is not one of release, asan, tsan, noopt)
 endif
 
 # Numerics: no contraction, no fast math, no march=native (docs/NUMERICS.md).
-override CPPFLAGS += -I. -I$(OUT) -D_POSIX_C_SOURCE=200809L -D_DEFAULT_SOURCE
+override CPPFLAGS += -I. -I$(OUT) -D_POSIX_C_SOURCE=200809L -D_DEFAULT_SOURCE -D_GNU_SOURCE
 BASE_CFLAGS := -std=c17 -g -fno-omit-frame-pointer -ffp-contract=off \
   -fno-math-errno -pthread $(HARDEN) $(VARIANT) $(CFLAGS)
 BASE_LDFLAGS := $(LINK_HARDEN) -pthread $(filter -fsanitize=%,$(VARIANT)) \

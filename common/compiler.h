@@ -4,11 +4,11 @@
 
 #include <stdint.h>
 
-#define NODISCARD __attribute__((warn_unused_result))
+#define NODISCARD              __attribute__((warn_unused_result))
 #define PRINTF_LIKE(fmt, args) __attribute__((format(printf, fmt, args)))
-#define NORETURN __attribute__((noreturn))
-#define LIKELY(x) __builtin_expect(!!(x), 1)
-#define UNLIKELY(x) __builtin_expect(!!(x), 0)
+#define NORETURN               __attribute__((noreturn))
+#define LIKELY(x)              __builtin_expect(!!(x), 1)
+#define UNLIKELY(x)            __builtin_expect(!!(x), 0)
 
 #define COUNT_OF(a) (sizeof(a) / sizeof((a)[0]))
 

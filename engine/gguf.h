@@ -13,18 +13,29 @@
 #include "common/mem.h"
 #include "engine/quant.h"
 
-#define GGUF_DIMS_MAX 4
-#define GGUF_NAME_MAX 64               /* ggml's own limit for tensor names */
-#define GGUF_KEY_MAX 65535             /* the specification's limit         */
-#define GGUF_HEADER_MAX (256u << 20)   /* a 256k vocabulary needs ~15 MiB   */
+#define GGUF_DIMS_MAX    4
+#define GGUF_NAME_MAX    64           /* ggml's own limit for tensor names */
+#define GGUF_KEY_MAX     65535        /* the specification's limit         */
+#define GGUF_HEADER_MAX  (256u << 20) /* a 256k vocabulary needs ~15 MiB   */
 #define GGUF_TENSORS_MAX 65536
-#define GGUF_KEYS_MAX 65536
-#define GGUF_SPLITS_MAX 1024
+#define GGUF_KEYS_MAX    65536
+#define GGUF_SPLITS_MAX  1024
 
 enum gguf_type { /* the file's numbers */
-    GGUF_U8, GGUF_I8, GGUF_U16, GGUF_I16, GGUF_U32, GGUF_I32, GGUF_F32,
-    GGUF_BOOL, GGUF_STRING, GGUF_ARRAY, GGUF_U64, GGUF_I64, GGUF_F64,
-    GGUF_TYPE_END
+                 GGUF_U8,
+                 GGUF_I8,
+                 GGUF_U16,
+                 GGUF_I16,
+                 GGUF_U32,
+                 GGUF_I32,
+                 GGUF_F32,
+                 GGUF_BOOL,
+                 GGUF_STRING,
+                 GGUF_ARRAY,
+                 GGUF_U64,
+                 GGUF_I64,
+                 GGUF_F64,
+                 GGUF_TYPE_END
 };
 
 struct gguf;
@@ -37,12 +48,12 @@ struct gguf_str {
 
 struct gguf_tensor {
     char name[GGUF_NAME_MAX + 1];
-    uint32_t type;       /* enum quant_type, or one that quant_info() lacks */
+    uint32_t type; /* enum quant_type, or one that quant_info() lacks */
     uint32_t n_dims;
     uint64_t ne[GGUF_DIMS_MAX]; /* ne[0] is the row length (k); unused: 1  */
-    uint64_t offset;     /* absolute, in its file                          */
-    uint64_t n_bytes;    /* 0 when the type is unknown                     */
-    uint32_t split;      /* which file of the set                          */
+    uint64_t offset;  /* absolute, in its file                          */
+    uint64_t n_bytes; /* 0 when the type is unknown                     */
+    uint32_t split;   /* which file of the set                          */
 };
 
 /* path: a single file, or the first of a set NAME-00001-of-0000N.gguf, whose

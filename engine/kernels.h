@@ -22,15 +22,15 @@ enum isa { ISA_REF, ISA_AVX2, ISA_END };
  * for r in [group_first * rows, min(group_end * rows, n_rows)), c in
  * [0, n_cols).  Nothing else of y is written. */
 struct matmul_job {
-    const void *w;        /* packed; 64-byte aligned                  */
-    const void *act;      /* [n_cols][act_stride bytes]               */
+    const void *w;   /* packed; 64-byte aligned                  */
+    const void *act; /* [n_cols][act_stride bytes]               */
     float *y;
     const struct nm_tree *tree; /* of k                               */
-    void *scratch;        /* this thread's, KERNEL_SCRATCH bytes, 64-aligned */
-    size_t act_stride;    /* bytes, multiple of 64                    */
-    size_t y_stride;      /* floats                                   */
-    uint32_t k;           /* a multiple of the type's block           */
-    uint32_t n_rows;      /* of the whole matrix                      */
+    void *scratch;     /* this thread's, KERNEL_SCRATCH bytes, 64-aligned */
+    size_t act_stride; /* bytes, multiple of 64                    */
+    size_t y_stride;   /* floats                                   */
+    uint32_t k;        /* a multiple of the type's block           */
+    uint32_t n_rows;   /* of the whole matrix                      */
     uint32_t group_first, group_end;
     uint32_t n_cols;
 };

@@ -15,9 +15,9 @@
 
 /* A leaf is this many consecutive k of a dot product; the last of a row may
  * be shorter. */
-#define NM_LEAF 256
+#define NM_LEAF       256
 #define NM_LEAVES_MAX 512 /* rows of up to 131,072 weights */
-#define NM_DEPTH_MAX 11   /* partial sums alive at once: log2(512) + 2 */
+#define NM_DEPTH_MAX  11  /* partial sums alive at once: log2(512) + 2 */
 
 /* The balanced tree as a program for a stack: push leaf i, then merges[i]
  * times replace the two top values (a below b) by a + b.  One value remains. */
@@ -52,11 +52,12 @@ float nm_log(float x);
 /* x / (1 + e^-x). */
 float nm_silu(float x);
 
-/* f64 functions for tables; within 2 ulp on the stated range. */
-double nm_exp64(double x);               /* |x| <= 700 */
-double nm_log64(double x);               /* positive, normal */
-double nm_pow64(double base, double e);  /* base positive */
-void nm_sincos64(double x, double *s, double *c); /* |x| <= 2^24 */
+/* f64 functions for tables; relative error below 2^-50 (pow 2^-49) on the
+ * stated range, sin and cos absolute. */
+double nm_exp64(double x);                        /* |x| <= 700 */
+double nm_log64(double x);                        /* positive, normal */
+double nm_pow64(double base, double e);           /* base positive */
+void nm_sincos64(double x, double *s, double *c); /* |x| <= 2^20, else NaN */
 
 /* y = x * (1 / sqrt(mean(x^2) + eps)) * w, see NUMERICS 6; y may be x. */
 void nm_rmsnorm(const float *x, const float *w, float eps, uint32_t n,

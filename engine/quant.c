@@ -21,11 +21,11 @@ static const struct quant_info infos[QUANT_TYPE_END] = {
 
 /* Names of ggml's type numbers, so that a refusal can name what it refuses. */
 static const char *const ggml_names[] = {
-    "F32",     "F16",     "Q4_0",    "Q4_1",   "Q4_2",   "Q4_3",  "Q5_0",
-    "Q5_1",    "Q8_0",    "Q8_1",    "Q2_K",   "Q3_K",   "Q4_K",  "Q5_K",
-    "Q6_K",    "Q8_K",    "IQ2_XXS", "IQ2_XS", "IQ3_XXS", "IQ1_S", "IQ4_NL",
-    "IQ3_S",   "IQ2_S",   "IQ4_XS",  "I8",     "I16",    "I32",   "I64",
-    "F64",     "IQ1_M",   "BF16",
+    "F32",   "F16",   "Q4_0",    "Q4_1",   "Q4_2",    "Q4_3",  "Q5_0",
+    "Q5_1",  "Q8_0",  "Q8_1",    "Q2_K",   "Q3_K",    "Q4_K",  "Q5_K",
+    "Q6_K",  "Q8_K",  "IQ2_XXS", "IQ2_XS", "IQ3_XXS", "IQ1_S", "IQ4_NL",
+    "IQ3_S", "IQ2_S", "IQ4_XS",  "I8",     "I16",     "I32",   "I64",
+    "F64",   "IQ1_M", "BF16",
 };
 
 const struct quant_info *quant_info(uint32_t type)
@@ -93,10 +93,8 @@ void quant_q4_k_scales(const uint8_t packed[12], uint8_t sc[8], uint8_t m[8])
     for (int j = 0; j < 4; j++) {
         sc[j] = packed[j] & 63;
         m[j] = packed[j + 4] & 63;
-        sc[j + 4] =
-            (uint8_t)((packed[j + 8] & 15) | (packed[j] >> 6) << 4);
-        m[j + 4] =
-            (uint8_t)((packed[j + 8] >> 4) | (packed[j + 4] >> 6) << 4);
+        sc[j + 4] = (uint8_t)((packed[j + 8] & 15) | (packed[j] >> 6) << 4);
+        m[j + 4] = (uint8_t)((packed[j + 8] >> 4) | (packed[j + 4] >> 6) << 4);
     }
 }
 

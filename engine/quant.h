@@ -72,8 +72,8 @@ struct block_q6_k {
 _Static_assert(sizeof(struct block_q6_k) == 210, "ggml block_q6_K");
 
 struct quant_info {
-    const char *name;    /* "Q4_K"; NULL: a type we do not know */
-    uint32_t block;      /* weights per block */
+    const char *name; /* "Q4_K"; NULL: a type we do not know */
+    uint32_t block;   /* weights per block */
     uint32_t block_bytes;
 };
 

@@ -11,11 +11,16 @@
 #include "engine/gguf.h"
 
 #define TOKENIZER_VOCAB_MAX 1048576u
-#define TOKENIZER_TEXT_MAX (64u << 20) /* bytes in one call */
+#define TOKENIZER_TEXT_MAX  (64u << 20) /* bytes in one call */
 
 enum token_kind { /* the file's numbers (tokenizer.ggml.token_type) */
-    TOKEN_UNDEFINED, TOKEN_NORMAL, TOKEN_UNKNOWN, TOKEN_CONTROL,
-    TOKEN_USER_DEFINED, TOKEN_UNUSED, TOKEN_BYTE
+                  TOKEN_UNDEFINED,
+                  TOKEN_NORMAL,
+                  TOKEN_UNKNOWN,
+                  TOKEN_CONTROL,
+                  TOKEN_USER_DEFINED,
+                  TOKEN_UNUSED,
+                  TOKEN_BYTE
 };
 
 struct tokenizer;
@@ -30,8 +35,7 @@ NODISCARD enum status tokens_push(struct tokens *t, int32_t id);
 /* Copies what it needs; g may be closed afterwards.  ST_UNSUPPORTED names a
  * tokenizer that is not built ("gpt2", pre-tokenizer "llama-bpe"). */
 NODISCARD enum status tokenizer_create(struct tokenizer **out,
-                                       const struct gguf *g,
-                                       struct error *err);
+                                       const struct gguf *g, struct error *err);
 void tokenizer_free(struct tokenizer *t); /* NULL allowed */
 
 uint32_t tokenizer_n_vocab(const struct tokenizer *t);

@@ -1,0 +1,103 @@
+#include "engine/cpu.h"
+
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char *const isa_names[ISA_END] = {
+    [ISA_REF] = "ref",
+    [ISA_AVX2] = "avx2",
+};
+
+const char *isa_name(enum isa isa)
+{
+    return isa < ISA_END ? isa_names[isa] : "unknown";
+}
+
+enum isa cpu_isa(void)
+{
+#if defined(__x86_64__)
+    __builtin_cpu_init(); /* asks XGETBV too: only what the kernel saves */
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("f16c")) {
+        return ISA_AVX2;
+    }
+#endif
+    return ISA_REF;
+}
+
+enum status cpu_isa_wanted(enum isa *out, struct error *err)
+{
+    const char *name = getenv("POTLUCK_ISA");
+    const enum isa best = cpu_isa();
+    if (!name || !*name) {
+        *out = best;
+        return ST_OK;
+    }
+    for (int i = 0; i < ISA_END; i++) {
+        if (strcmp(name, isa_names[i]) != 0) continue;
+        if ((enum isa)i > best) {
+            return error_set(err, ST_UNSUPPORTED,
+                             "POTLUCK_ISA=%s: this processor's best level is "
+                             "%s",
+                             name, isa_names[best]);
+        }
+        *out = (enum isa)i;
+        return ST_OK;
+    }
+    return error_set(err, ST_INVALID,
+                     "POTLUCK_ISA=%s is not a level; there are ref and avx2",
+                     name);
+}
+
+/* The first hyper-thread that shares a core with cpu, or cpu itself. */
+static int first_sibling(int cpu)
+{
+    char path[96];
+    snprintf(path, sizeof path,
+             "/sys/devices/system/cpu/cpu%d/topology/thread_siblings_list",
+             cpu);
+    FILE *f = fopen(path, "r");
+    if (!f) return cpu;
+    char line[32];
+    int first = cpu;
+    if (fgets(line, sizeof line, f)) {
+        char *end;
+        const long v = strtol(line, &end, 10);
+        if (end != line && v >= 0 && v < cpu) first = (int)v;
+    }
+    fclose(f);
+    return first;
+}
+
+unsigned cpu_cores(void)
+{
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    if (sched_getaffinity(0, sizeof set, &set) != 0) return 1;
+    unsigned n = 0;
+    for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+        if (!CPU_ISSET(cpu, &set)) continue;
+        const int first = first_sibling(cpu);
+        /* a sibling that we may not run on does not hide this one */
+        if (first == cpu || !CPU_ISSET(first, &set)) n++;
+    }
+    return n > 0 ? n : 1;
+}
+
+void cpu_model_name(char *text, size_t n)
+{
+    snprintf(text, n, "unknown");
+    FILE *f = fopen("/proc/cpuinfo", "r");
+    if (!f) return;
+    char line[256];
+    while (fgets(line, sizeof line, f)) {
+        if (strncmp(line, "model name", 10) != 0) continue;
+        const char *value = strchr(line, ':');
+        if (!value) break;
+        value += strspn(value, ": \t");
+        snprintf(text, n, "%.*s", (int)strcspn(value, "\n"), value);
+        break;
+    }
+    fclose(f);
+}
