@@ -49,7 +49,8 @@ enum status error_prefix(struct error *err, enum status st, const char *fmt,
     const int head = vsnprintf(whole, sizeof whole, fmt, ap);
     va_end(ap);
     if (head >= 0 && (size_t)head < sizeof whole) {
-        snprintf(whole + head, sizeof whole - (size_t)head, ": %s", err->text);
+        snprintf(whole + head, sizeof whole - (size_t)head, ": %.*s",
+                 (int)(sizeof whole - 1 - (size_t)head), err->text);
     }
     memcpy(err->text, whole, sizeof err->text);
     err->text[sizeof err->text - 1] = '\0';

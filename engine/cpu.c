@@ -51,20 +51,20 @@ enum status cpu_isa_wanted(enum isa *out, struct error *err)
 }
 
 /* The first hyper-thread that shares a core with cpu, or cpu itself. */
-static int first_sibling(int cpu)
+static size_t first_sibling(size_t cpu)
 {
     char path[96];
     snprintf(path, sizeof path,
-             "/sys/devices/system/cpu/cpu%d/topology/thread_siblings_list",
+             "/sys/devices/system/cpu/cpu%zu/topology/thread_siblings_list",
              cpu);
     FILE *f = fopen(path, "r");
     if (!f) return cpu;
     char line[32];
-    int first = cpu;
+    size_t first = cpu;
     if (fgets(line, sizeof line, f)) {
         char *end;
-        const long v = strtol(line, &end, 10);
-        if (end != line && v >= 0 && v < cpu) first = (int)v;
+        const unsigned long v = strtoul(line, &end, 10);
+        if (end != line && v < cpu) first = v;
     }
     fclose(f);
     return first;
@@ -76,9 +76,9 @@ unsigned cpu_cores(void)
     CPU_ZERO(&set);
     if (sched_getaffinity(0, sizeof set, &set) != 0) return 1;
     unsigned n = 0;
-    for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+    for (size_t cpu = 0; cpu < CPU_SETSIZE; cpu++) {
         if (!CPU_ISSET(cpu, &set)) continue;
-        const int first = first_sibling(cpu);
+        const size_t first = first_sibling(cpu);
         /* a sibling that we may not run on does not hide this one */
         if (first == cpu || !CPU_ISSET(first, &set)) n++;
     }
