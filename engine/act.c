@@ -1,6 +1,5 @@
 #include "engine/act.h"
 
-#include <assert.h>
 #include <math.h>
 #include <string.h>
 
@@ -37,7 +36,7 @@ size_t act_row_bytes(enum act_kind kind, uint32_t k)
         n = (size_t)(k / 256) * sizeof(struct act_q8_k);
         break;
     case ACT_KIND_END:
-        assert(!"no such activation kind");
+        break;
     }
     return (n + 63) / 64 * 64;
 }

@@ -4,6 +4,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
 
 static const char *const isa_names[ISA_END] = {
     [ISA_REF] = "ref",
@@ -19,9 +22,9 @@ enum isa cpu_isa(void)
 {
 #if defined(__x86_64__)
     __builtin_cpu_init(); /* asks XGETBV too: only what the kernel saves */
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("f16c")) {
-        return ISA_AVX2;
-    }
+    unsigned a, b, c = 0, d;
+    const bool f16c = __get_cpuid(1, &a, &b, &c, &d) != 0 && (c & bit_F16C);
+    if (__builtin_cpu_supports("avx2") && f16c) return ISA_AVX2;
 #endif
     return ISA_REF;
 }

@@ -191,7 +191,7 @@ void quant_dequantize_row(enum quant_type type, const void *src, float *dst,
     case QUANT_TYPE_END:
         break;
     }
-    assert(!"quant_dequantize_row: type checked by the caller");
+    assert(false && "quant_dequantize_row: type checked by the caller");
 }
 
 /* --------------------------------------------------------- quantize */
@@ -369,5 +369,5 @@ void quant_quantize_row(enum quant_type type, const float *src, void *dst,
     case QUANT_TYPE_END:
         break;
     }
-    assert(!"quant_quantize_row: type checked by the caller");
+    assert(false && "quant_quantize_row: type checked by the caller");
 }
