@@ -1,0 +1,76 @@
+/* vec.c - the reference table: one element after the other. */
+#include "engine/vec.h"
+
+#include "engine/quant_f16.h"
+
+static void dot_rows_f32(float *out, const float *q, const float *k,
+                         size_t stride, uint32_t n_rows, uint32_t n)
+{
+    for (uint32_t t = 0; t < n_rows; t++) {
+        out[t] = nm_leaf_f32(q, k + t * stride, n);
+    }
+}
+
+static void dot_rows_f16(float *out, const float *q, const uint16_t *k,
+                         size_t stride, uint32_t n_rows, uint32_t n)
+{
+    for (uint32_t t = 0; t < n_rows; t++) {
+        const uint16_t *row = k + t * stride;
+        float lane[8] = {0};
+        for (uint32_t i = 0; i < n; i++) {
+            lane[i % 8] += q[i] * f16_to_f32_inline(row[i]);
+        }
+        out[t] = nm_lanes_sum(lane);
+    }
+}
+
+static void axpy_rows_f32(float *o, const float *w, const float *v,
+                          size_t stride, uint32_t n_rows, uint32_t n)
+{
+    for (uint32_t t = 0; t < n_rows; t++) {
+        for (uint32_t d = 0; d < n; d++) o[d] += w[t] * v[t * stride + d];
+    }
+}
+
+static void axpy_rows_f16(float *o, const float *w, const uint16_t *v,
+                          size_t stride, uint32_t n_rows, uint32_t n)
+{
+    for (uint32_t t = 0; t < n_rows; t++) {
+        for (uint32_t d = 0; d < n; d++) {
+            o[d] += w[t] * f16_to_f32_inline(v[t * stride + d]);
+        }
+    }
+}
+
+static void scale(float *o, float c, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++) o[i] *= c;
+}
+
+static void silu_mul(float *h, const float *g, const float *u, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++) h[i] = nm_silu(g[i]) * u[i];
+}
+
+static void exp_row(float *w, const float *s, float m, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++) w[i] = nm_exp(s[i] - m);
+}
+
+static const struct vec_ops ref = {
+    .name = "ref",
+    .dot_rows_f32 = dot_rows_f32,
+    .dot_rows_f16 = dot_rows_f16,
+    .axpy_rows_f32 = axpy_rows_f32,
+    .axpy_rows_f16 = axpy_rows_f16,
+    .scale = scale,
+    .silu_mul = silu_mul,
+    .exp_row = exp_row,
+};
+
+const struct vec_ops *vec_ops_select(enum isa isa)
+{
+    const struct vec_ops *best = NULL;
+    if (isa >= ISA_AVX2) best = vec_ops_avx2();
+    return best ? best : &ref;
+}
