@@ -1,0 +1,161 @@
+#include "engine/attention.h"
+
+#include <math.h>
+#include <string.h>
+
+#define PARTIAL       256 /* positions of a partial: NUMERICS 8 */
+#define HEADS_AT_ONCE 32  /* query heads whose state fits the scratch */
+
+/* Softmax state of one query head. */
+struct state {
+    float m, l;
+    float o[MODEL_HEAD_DIM_MAX];
+};
+_Static_assert(2 * HEADS_AT_ONCE * sizeof(struct state) <= KERNEL_SCRATCH,
+               "partial and total of each head fit the scratch");
+
+struct attention {
+    const struct shard *s;
+    const struct attention_row *rows;
+    const float *q;
+    float *out;
+    char *scratch;
+    uint32_t kv_layer;
+    float scale;
+};
+
+static void state_clear(struct state *st, uint32_t dim)
+{
+    st->m = -INFINITY;
+    st->l = 0;
+    memset(st->o, 0, dim * sizeof *st->o);
+}
+
+/* Take up to 32 positions into a partial. */
+static void state_add(const struct attention *a, struct state *st,
+                      const float *q, const void *k, const void *v, uint32_t n)
+{
+    const struct vec_ops *vec = a->s->vec;
+    const uint32_t dim = a->s->model.head_dim;
+    const bool f16 = a->s->options.kv_type == KV_F16;
+    float w[KV_PAGE];
+    if (f16)
+        vec->dot_rows_f16(w, q, k, dim, n, dim);
+    else
+        vec->dot_rows_f32(w, q, k, dim, n, dim);
+    vec->scale(w, a->scale, n);
+    float m = st->m;
+    for (uint32_t t = 0; t < n; t++) m = w[t] > m ? w[t] : m;
+    vec->exp_row(w, w, m, n);
+    if (m != st->m) {
+        const float c = nm_exp(st->m - m);
+        st->l *= c;
+        vec->scale(st->o, c, dim);
+        st->m = m;
+    }
+    for (uint32_t t = 0; t < n; t++) st->l += w[t];
+    if (f16)
+        vec->axpy_rows_f16(st->o, w, v, dim, n, dim);
+    else
+        vec->axpy_rows_f32(st->o, w, v, dim, n, dim);
+}
+
+static void state_merge(struct state *total, const struct state *part,
+                        uint32_t dim)
+{
+    const float m = total->m > part->m ? total->m : part->m;
+    const float c1 = nm_exp(total->m - m), c2 = nm_exp(part->m - m);
+    total->m = m;
+    total->l = (total->l * c1) + (part->l * c2);
+    for (uint32_t d = 0; d < dim; d++) {
+        total->o[d] = (total->o[d] * c1) + (part->o[d] * c2);
+    }
+}
+
+/* Query heads [first, first + n) of one row, all of one key/value head. */
+static void attend(const struct attention *a, const struct attention_row *row,
+                   uint32_t kv_head, const float *q, float *out, uint32_t n,
+                   struct state *total)
+{
+    const uint32_t dim = a->s->model.head_dim;
+    struct state *part = total + HEADS_AT_ONCE;
+    for (uint32_t at = 0; at <= row->pos; at += KV_PAGE) {
+        const uint32_t left = row->pos - at + 1;
+        const uint32_t len = left < KV_PAGE ? left : KV_PAGE;
+        const void *k = kv_k(a->s->kv, row->handle, a->kv_layer, kv_head, at);
+        const void *v = kv_v(a->s->kv, row->handle, a->kv_layer, kv_head, at);
+        struct state *to = at < PARTIAL ? total : part; /* the first is it */
+        for (uint32_t h = 0; h < n; h++) {
+            if (at % PARTIAL == 0) {
+                if (at > PARTIAL) state_merge(&total[h], &part[h], dim);
+                state_clear(&to[h], dim);
+            }
+            state_add(a, &to[h], q + (size_t)h * dim, k, v, len);
+        }
+    }
+    for (uint32_t h = 0; h < n; h++) {
+        if (row->pos >= PARTIAL) state_merge(&total[h], &part[h], dim);
+        const float inverse = 1.0f / total[h].l;
+        for (uint32_t d = 0; d < dim; d++) {
+            out[(size_t)h * dim + d] = total[h].o[d] * inverse;
+        }
+    }
+}
+
+static void attention_item(void *arg, uint32_t item, uint32_t thread)
+{
+    const struct attention *a = arg;
+    const struct model *m = &a->s->model;
+    const uint32_t row = item / m->n_head_kv, kv_head = item % m->n_head_kv;
+    const uint32_t group = m->n_head / m->n_head_kv;
+    const size_t at =
+        ((size_t)row * m->n_head + (size_t)kv_head * group) * m->head_dim;
+    struct state *scratch =
+        (struct state *)(void *)(a->scratch + thread * (size_t)KERNEL_SCRATCH);
+    for (uint32_t h = 0; h < group; h += HEADS_AT_ONCE) {
+        const uint32_t n =
+            group - h < HEADS_AT_ONCE ? group - h : HEADS_AT_ONCE;
+        const size_t from = at + (size_t)h * m->head_dim;
+        attend(a, &a->rows[row], kv_head, a->q + from, a->out + from, n,
+               scratch);
+    }
+}
+
+void attention_run(const struct shard *s, uint32_t kv_layer,
+                   const struct attention_row *rows, uint32_t n_rows,
+                   const float *q, float *out, void *scratch)
+{
+    struct attention a = {
+        .s = s,
+        .rows = rows,
+        .q = q,
+        .out = out,
+        .scratch = scratch,
+        .kv_layer = kv_layer,
+        .scale = 1.0f / sqrtf((float)s->model.head_dim),
+    };
+    pool_run(s->pool, attention_item, &a, n_rows * s->model.n_head_kv);
+}
+
+void rope_table(float *table, const double *freq, uint32_t n_rot, uint32_t pos)
+{
+    for (uint32_t i = 0; i < n_rot / 2; i++) {
+        double sine, cosine;
+        nm_sincos64((double)pos * freq[i], &sine, &cosine);
+        table[2 * i] = (float)cosine;
+        table[2 * i + 1] = (float)sine;
+    }
+}
+
+void rope_apply(float *x, uint32_t n_head, uint32_t head_dim, uint32_t n_rot,
+                const float *table)
+{
+    for (uint32_t h = 0; h < n_head; h++, x += head_dim) {
+        for (uint32_t i = 0; i < n_rot; i += 2) {
+            const float a = x[i], b = x[i + 1];
+            const float c = table[i], s = table[i + 1];
+            x[i] = (a * c) - (b * s);
+            x[i + 1] = (a * s) + (b * c);
+        }
+    }
+}

@@ -1,0 +1,98 @@
+/* kv.h - the key/value cache of one shard: pages of 32 positions.
+ *
+ * Depends on: common, quant.  Thread: compute, from create to free; no locks.
+ *
+ * A sequence is a list of pages; a page holds 32 positions of every layer of
+ * the shard. Pages may be shared by sequences (fork) and are copied when one
+ * of them writes.  Nothing computed depends on which page a position is in.
+ *
+ * Invariants (kv_check, after every operation in debug builds):
+ *  (1) a page is free, or its count is the number of lists it stands in;
+ *  (2) a sequence of n positions has exactly ceil(n / 32) pages;
+ *  (3) free pages + used pages = all pages. */
+#ifndef ENGINE_KV_H
+#define ENGINE_KV_H
+
+#include <stdint.h>
+
+#include "common/mem.h"
+
+#define KV_PAGE 32 /* positions */
+
+enum kv_type { KV_F32, KV_F16 };
+
+struct kv_shape {
+    uint32_t n_layers; /* held by this shard */
+    uint32_t n_head_kv;
+    uint32_t head_dim;
+    enum kv_type type;
+    uint32_t n_pages;   /* of KV_PAGE positions, for all sequences */
+    uint32_t n_seq_max; /* sequences alive at once */
+    uint32_t n_ctx;     /* the longest sequence */
+};
+
+struct kv;
+
+const char *kv_type_name(enum kv_type type);
+NODISCARD bool kv_type_by_name(const char *name, enum kv_type *out);
+
+/* Bytes of one page: 2 * layers * heads * head_dim * 32 * element. */
+uint64_t kv_page_bytes(const struct kv_shape *shape);
+/* Bytes kv_create takes; the planner calls this too. UINT64_MAX on overflow. */
+uint64_t kv_bytes(const struct kv_shape *shape);
+/* Pages that n positions need. */
+static inline uint32_t kv_pages(uint32_t n_positions)
+{
+    return n_positions / KV_PAGE + (n_positions % KV_PAGE != 0);
+}
+
+NODISCARD enum status kv_create(struct kv **out, const struct kv_shape *shape,
+                                struct error *err);
+void kv_free(struct kv *kv); /* NULL allowed */
+
+enum kv_op_kind { KV_OP_FREE, KV_OP_TRUNCATE, KV_OP_FORK };
+struct kv_op {
+    enum kv_op_kind kind;
+    uint64_t seq;
+    uint64_t source; /* KV_OP_FORK: seq becomes the first n of source */
+    uint32_t n;      /* positions that remain (TRUNCATE) or are taken (FORK) */
+};
+
+/* FREE of an unknown sequence is no error (it may never have got here).
+ * ST_NOT_FOUND, ST_INVALID (n beyond the sequence, seq exists), ST_FULL (too
+ * many sequences): nothing changed. */
+NODISCARD enum status kv_apply(struct kv *kv, const struct kv_op *op,
+                               struct error *err);
+
+/* Positions of a sequence; 0 if there is none. */
+uint32_t kv_length(const struct kv *kv, uint64_t seq);
+uint32_t kv_free_pages(const struct kv *kv);
+uint32_t kv_n_sequences(const struct kv *kv);
+
+/* Make room for positions [first, first + n) of seq, which must continue it
+ * (first = its length; 0 begins it).  A shared last page is copied.  ST_FULL:
+ * no pages or no sequence left; ST_INVALID: not a continuation, or over n_ctx.
+ * On error nothing changed. */
+NODISCARD enum status kv_extend(struct kv *kv, uint64_t seq, uint32_t first,
+                                uint32_t n, struct error *err);
+
+/* A handle for the loops of one step: valid until the next kv_apply or
+ * kv_extend.  UINT32_MAX: no such sequence. */
+uint32_t kv_find(const struct kv *kv, uint64_t seq);
+
+/* Store one row: k, v [n_head_kv][head_dim] of position pos, which kv_extend
+ * made room for. layer counts the shard's own layers from 0. */
+void kv_store(struct kv *kv, uint32_t handle, uint32_t layer, uint32_t pos,
+              const float *k, const float *v);
+
+/* 32 rows of one head: [32][head_dim] elements of the shape's type, row i for
+ * position (pos - pos % 32) + i. */
+const void *kv_k(const struct kv *kv, uint32_t handle, uint32_t layer,
+                 uint32_t head, uint32_t pos);
+const void *kv_v(const struct kv *kv, uint32_t handle, uint32_t layer,
+                 uint32_t head, uint32_t pos);
+
+/* Checks the invariants; false names a bug of ours. */
+bool kv_check(const struct kv *kv);
+
+#endif

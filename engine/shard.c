@@ -1,0 +1,389 @@
+#include "engine/shard.h"
+
+#include <string.h>
+
+#include "engine/step.h"
+
+/* One matrix of the walk: from where in the file to where in the shard. */
+struct visit {
+    struct matrix_source src;
+    struct matrix *to;
+};
+typedef enum status visit_fn(void *arg, const struct visit *v,
+                             struct error *err);
+
+static bool spec_expert(const struct shard_spec *spec, uint32_t layer,
+                        uint32_t e)
+{
+    return spec->layers[layer].experts[e / 64] >> e % 64 & 1;
+}
+
+static bool spec_any_expert(const struct shard_spec *spec, uint32_t layer)
+{
+    uint64_t any = 0;
+    for (size_t i = 0; i < COUNT_OF(spec->layers[layer].experts); i++) {
+        any |= spec->layers[layer].experts[i];
+    }
+    return any != 0;
+}
+
+static bool spec_head(const struct shard_spec *spec)
+{
+    return spec->vocab_end > spec->vocab_first;
+}
+
+/* The embedding is looked up in the head's matrix when that is all here. */
+static bool shares_embed(const struct model *m, const struct shard_spec *spec)
+{
+    return m->tied && spec->vocab_first == 0 && spec->vocab_end == m->n_vocab;
+}
+
+static enum status visit_whole(const struct model_matrix *from,
+                               struct matrix *to, visit_fn *fn, void *arg,
+                               struct error *err)
+{
+    if (!from->tensor) return ST_OK;
+    const struct visit v = {{*from, 0, from->n_rows, false}, to};
+    return fn(arg, &v, err);
+}
+
+static enum status walk_layer(const struct model *m,
+                              const struct shard_spec *spec, uint32_t i,
+                              struct shard_layer *l, visit_fn *fn, void *arg,
+                              struct error *err)
+{
+    static struct shard_layer none;
+    const struct model_layer *f = &m->layers[i];
+    struct shard_layer *to = l ? l : &none;
+    const struct {
+        const struct model_matrix *from;
+        struct matrix *to;
+    } block[] = {
+        {&f->q, &to->q},       {&f->k, &to->k},           {&f->v, &to->v},
+        {&f->o, &to->o},       {&f->gate, &to->gate},     {&f->up, &to->up},
+        {&f->down, &to->down}, {&f->router, &to->router},
+    };
+    for (size_t j = 0; spec->layers[i].block && j < COUNT_OF(block); j++) {
+        const enum status st =
+            visit_whole(block[j].from, block[j].to, fn, arg, err);
+        if (st != ST_OK) return st;
+    }
+    for (uint32_t e = 0; e < m->n_expert; e++) {
+        if (!spec_expert(spec, i, e)) continue;
+        static struct shard_expert no_expert;
+        struct shard_expert *x = l ? &l->experts[e] : &no_expert;
+        struct matrix *const parts[] = {[EXPERT_GATE] = &x->gate,
+                                        [EXPERT_UP] = &x->up,
+                                        [EXPERT_DOWN] = &x->down};
+        for (int p = EXPERT_GATE; p <= EXPERT_DOWN; p++) {
+            const struct model_matrix from =
+                model_expert(m, i, e, (enum model_expert_part)p);
+            const enum status st = visit_whole(&from, parts[p], fn, arg, err);
+            if (st != ST_OK) return st;
+        }
+    }
+    return ST_OK;
+}
+
+/* Every matrix of the spec, in the order of the computation.  s NULL: only
+ * looking, v->to means nothing. */
+static enum status walk(const struct model *m, const struct shard_spec *spec,
+                        struct shard *s, visit_fn *fn, void *arg,
+                        struct error *err)
+{
+    enum status st = ST_OK;
+    if (spec->embed && !shares_embed(m, spec)) {
+        const struct visit v = {{m->embed, 0, m->n_vocab, true},
+                                s ? &s->embed : NULL};
+        st = fn(arg, &v, err);
+    }
+    for (uint32_t i = 0; st == ST_OK && i < m->n_layer; i++) {
+        st = walk_layer(m, spec, i, s ? &s->layers[i] : NULL, fn, arg, err);
+    }
+    if (st == ST_OK && spec_head(spec)) {
+        const struct visit v = {
+            {m->head, spec->vocab_first, spec->vocab_end, false},
+            s ? &s->head : NULL};
+        st = fn(arg, &v, err);
+    }
+    return st;
+}
+
+/* ------------------------------------------------------------- plan */
+
+struct sum {
+    enum isa isa;
+    uint64_t bytes;
+};
+
+static enum status add_bytes(void *arg, const struct visit *v,
+                             struct error *err)
+{
+    (void)err;
+    struct sum *sum = arg;
+    sum->bytes += matrix_bytes(&v->src, sum->isa);
+    return ST_OK;
+}
+
+static struct kv_shape kv_shape_of(const struct model *m,
+                                   const struct shard_spec *spec,
+                                   const struct shard_options *o)
+{
+    struct kv_shape shape = {
+        .n_head_kv = m->n_head_kv,
+        .head_dim = m->head_dim,
+        .type = o->kv_type,
+        .n_pages = o->n_pages,
+        .n_seq_max = o->n_seq_max,
+        .n_ctx = o->n_ctx,
+    };
+    for (uint32_t i = 0; i < m->n_layer; i++) {
+        shape.n_layers += spec->layers[i].block;
+    }
+    if (shape.n_pages == 0) shape.n_pages = o->n_seq_max * kv_pages(o->n_ctx);
+    return shape;
+}
+
+struct shard_bytes shard_plan(const struct model *m,
+                              const struct shard_spec *spec,
+                              const struct shard_options *o)
+{
+    struct sum sum = {.isa = o->isa};
+    if (walk(m, spec, NULL, add_bytes, &sum, NULL) != ST_OK) sum.bytes = 0;
+    const struct kv_shape shape = kv_shape_of(m, spec, o);
+    struct shard_bytes b = {
+        .weights = sum.bytes + (2 * (uint64_t)shape.n_layers + 1) * m->n_embd *
+                                   sizeof(float),
+        .kv = shape.n_layers ? kv_bytes(&shape) : 0,
+        .scratch = step_bytes(m, o),
+    };
+    b.total = b.weights;
+    if (__builtin_add_overflow(b.total, b.kv, &b.total) ||
+        __builtin_add_overflow(b.total, b.scratch, &b.total)) {
+        b.total = UINT64_MAX;
+    }
+    return b;
+}
+
+enum status shard_spec_whole(struct shard_spec *out, const struct model *m,
+                             struct error *err)
+{
+    struct shard_spec spec = {.embed = true, .vocab_end = m->n_vocab};
+    spec.layers = mem_zalloc_array(m->n_layer, sizeof *spec.layers);
+    if (!spec.layers) return error_set(err, ST_NO_MEMORY, "shard map");
+    for (uint32_t i = 0; i < m->n_layer; i++) {
+        spec.layers[i].block = true;
+        for (uint32_t e = 0; e < m->n_expert; e++) {
+            spec.layers[i].experts[e / 64] |= UINT64_C(1) << e % 64;
+        }
+    }
+    *out = spec;
+    return ST_OK;
+}
+
+/* ------------------------------------------------------------- load */
+
+struct loading {
+    struct shard *s;
+    const struct gguf *g;
+    uint64_t total;
+};
+
+static enum status load_matrix(void *arg, const struct visit *v,
+                               struct error *err)
+{
+    struct loading *l = arg;
+    const struct shard_options *o = &l->s->options;
+    const enum status st =
+        matrix_load(v->to, l->g, &v->src, o->isa, o->blas, l->s->pool, err);
+    if (st != ST_OK) return st;
+    l->s->weight_bytes += matrix_bytes(&v->src, o->isa);
+    if (o->progress) {
+        o->progress(o->progress_arg, l->s->weight_bytes, l->total);
+    }
+    return ST_OK;
+}
+
+static enum status load_vector(float **out, const struct gguf *g,
+                               const struct gguf_tensor *t, struct error *err)
+{
+    float *v = mem_zalloc_array((size_t)t->ne[0], sizeof *v);
+    if (!v) return error_set(err, ST_NO_MEMORY, "tensor %s", t->name);
+    const enum status st =
+        gguf_read(g, t, 0, v, (size_t)t->ne[0] * sizeof *v, err);
+    if (st != ST_OK) {
+        mem_free(v);
+        return st;
+    }
+    *out = v;
+    return ST_OK;
+}
+
+/* f of NUMERICS 7 for each pair, times the scale. */
+static enum status load_rope(struct shard *s, const struct model *m,
+                             struct error *err)
+{
+    const uint32_t n = m->n_rot / 2;
+    s->rope_freq = mem_zalloc_array(n, sizeof *s->rope_freq);
+    if (!s->rope_freq) return error_set(err, ST_NO_MEMORY, "RoPE table");
+    float *factors = NULL;
+    if (m->rope_freqs) {
+        const enum status st =
+            load_vector(&factors, m->gguf, m->rope_freqs, err);
+        if (st != ST_OK) return st;
+    }
+    enum status st = ST_OK;
+    for (uint32_t i = 0; i < n; i++) {
+        double f = nm_pow64(m->rope_base, -2.0 * (double)i / (double)m->n_rot);
+        if (factors) {
+            /* an angle has to stay below 2^20 (nm_sincos64) */
+            if (!(factors[i] >= 1.0f && factors[i] <= 0x1p20f)) {
+                st = error_set(err, ST_INVALID, "rope_freqs.weight[%u] is %g",
+                               i, (double)factors[i]);
+                break;
+            }
+            f /= (double)factors[i];
+        }
+        s->rope_freq[i] = f * m->rope_scale;
+    }
+    mem_free(factors);
+    return st;
+}
+
+static enum status load_layers(struct shard *s, const struct model *m,
+                               const struct shard_spec *spec, struct error *err)
+{
+    s->layers = mem_zalloc_array(m->n_layer, sizeof *s->layers);
+    if (!s->layers) return error_set(err, ST_NO_MEMORY, "layer table");
+    uint32_t n_kv = 0;
+    for (uint32_t i = 0; i < m->n_layer; i++) {
+        struct shard_layer *l = &s->layers[i];
+        if (spec_any_expert(spec, i)) {
+            l->experts = mem_zalloc_array(m->n_expert, sizeof *l->experts);
+            if (!l->experts) {
+                return error_set(err, ST_NO_MEMORY, "expert table");
+            }
+        }
+        if (!spec->layers[i].block) continue;
+        l->block = true;
+        l->kv_layer = n_kv++;
+        enum status st =
+            load_vector(&l->attn_norm, m->gguf, m->layers[i].attn_norm, err);
+        if (st != ST_OK) return st;
+        st = load_vector(&l->ffn_norm, m->gguf, m->layers[i].ffn_norm, err);
+        if (st != ST_OK) return st;
+    }
+    return ST_OK;
+}
+
+static enum status load_all(struct shard *s, const struct model *m,
+                            const struct shard_spec *spec,
+                            const struct shard_bytes *plan, struct error *err)
+{
+    enum status st = pool_create(&s->pool, s->options.n_threads, err);
+    if (st == ST_OK) st = load_layers(s, m, spec, err);
+    if (st == ST_OK) st = load_rope(s, m, err);
+    if (st == ST_OK && spec_head(spec)) {
+        st = load_vector(&s->output_norm, m->gguf, m->output_norm, err);
+    }
+    struct loading loading = {s, m->gguf, plan->weights};
+    if (st == ST_OK) st = walk(m, spec, s, load_matrix, &loading, err);
+    const struct kv_shape shape = kv_shape_of(m, spec, &s->options);
+    if (st == ST_OK && shape.n_layers) st = kv_create(&s->kv, &shape, err);
+    return st;
+}
+
+static enum status check_options(const struct model *m,
+                                 const struct shard_spec *spec,
+                                 const struct shard_options *o,
+                                 struct error *err)
+{
+    if (o->n_ctx < 1 || o->n_ctx > m->n_ctx) {
+        return error_set(err, ST_USAGE,
+                         "a context of %u positions: this model allows 1 to %u",
+                         o->n_ctx, m->n_ctx);
+    }
+    if (o->rows_max < 1 || o->rows_max > STEP_ROWS_MAX || o->n_seq_max < 1 ||
+        o->outputs_max < 1 || o->outputs_max > o->rows_max) {
+        return error_set(err, ST_USAGE,
+                         "%u rows a step with %u outputs for %u sequences",
+                         o->rows_max, o->outputs_max, o->n_seq_max);
+    }
+    if (spec->vocab_end > m->n_vocab || spec->vocab_first > spec->vocab_end ||
+        spec->vocab_first % NM_LEAF != 0 ||
+        (spec->vocab_end % NM_LEAF != 0 && spec->vocab_end != m->n_vocab)) {
+        return error_set(err, ST_INVALID, "head rows %u to %u of %u",
+                         spec->vocab_first, spec->vocab_end, m->n_vocab);
+    }
+    return ST_OK;
+}
+
+enum status shard_create(struct shard **out, const struct model *m,
+                         const struct shard_spec *spec,
+                         const struct shard_options *options, struct error *err)
+{
+    enum status st = check_options(m, spec, options, err);
+    if (st != ST_OK) return st;
+    const struct shard_bytes plan = shard_plan(m, spec, options);
+    if (options->memory_max != 0 && plan.total > options->memory_max) {
+        return error_set(
+            err, ST_NO_MEMORY,
+            "needs %.2f GiB (weights %.2f, key/value cache %.2f, scratch "
+            "%.2f), %.2f GiB more than the limit of %.2f GiB",
+            (double)plan.total / 0x1p30, (double)plan.weights / 0x1p30,
+            (double)plan.kv / 0x1p30, (double)plan.scratch / 0x1p30,
+            (double)(plan.total - options->memory_max) / 0x1p30,
+            (double)options->memory_max / 0x1p30);
+    }
+    struct shard *s = mem_zalloc(sizeof *s);
+    if (!s) return error_set(err, ST_NO_MEMORY, "shard");
+    s->model = *m;
+    /* the numbers outlive the file, its parts do not */
+    s->model.gguf = NULL;
+    s->model.layers = NULL;
+    s->model.rope_freqs = s->model.output_norm = NULL;
+    s->model.embed = s->model.head = (struct model_matrix){0};
+    s->options = *options;
+    s->vec = vec_ops_select(options->isa);
+    s->has_embed = spec->embed;
+    s->vocab_first = spec->vocab_first;
+    s->vocab_end = spec->vocab_end;
+    st = load_all(s, m, spec, &plan, err);
+    if (st != ST_OK) {
+        shard_free(s);
+        return st;
+    }
+    *out = s;
+    return ST_OK;
+}
+
+static void layer_fini(struct shard_layer *l, uint32_t n_expert)
+{
+    mem_free(l->attn_norm);
+    mem_free(l->ffn_norm);
+    struct matrix *const all[] = {&l->q,    &l->k,  &l->v,    &l->o,
+                                  &l->gate, &l->up, &l->down, &l->router};
+    for (size_t i = 0; i < COUNT_OF(all); i++) matrix_fini(all[i]);
+    for (uint32_t e = 0; l->experts && e < n_expert; e++) {
+        matrix_fini(&l->experts[e].gate);
+        matrix_fini(&l->experts[e].up);
+        matrix_fini(&l->experts[e].down);
+    }
+    mem_free(l->experts);
+}
+
+void shard_free(struct shard *s)
+{
+    if (!s) return;
+    for (uint32_t i = 0; s->layers && i < s->model.n_layer; i++) {
+        layer_fini(&s->layers[i], s->model.n_expert);
+    }
+    mem_free(s->layers);
+    matrix_fini(&s->embed);
+    matrix_fini(&s->head);
+    mem_free(s->output_norm);
+    mem_free(s->rope_freq);
+    kv_free(s->kv);
+    pool_free(s->pool);
+    mem_free(s);
+}

@@ -1,0 +1,623 @@
+#include "engine/step.h"
+
+#include <assert.h>
+#include <string.h>
+
+#include "engine/attention.h"
+#include "engine/moe.h"
+
+enum phase {
+    PHASE_IDLE,
+    PHASE_EMBED,
+    PHASE_ATTENTION,
+    PHASE_FFN,
+    PHASE_EXPERTS, /* the local ones */
+    PHASE_COMBINE, /* when all parts are there */
+    PHASE_HEAD,
+};
+
+/* Rows of one expert in the gathered arrays. */
+struct group {
+    uint32_t expert, first, n;
+};
+
+struct step {
+    struct shard *s;
+    char *slab;
+    /* the input */
+    struct step_row *rows;           /* [rows_max] */
+    struct attention_row *attention; /* [rows_max] */
+    uint32_t n_rows, n_want;
+    bool embed, head;
+    uint32_t layer, layer_end;
+    enum phase phase;
+    /* activations */
+    float *x;      /* [rows][n_embd]: the residual stream */
+    float *normed; /* [rows][n_embd] */
+    float *q;      /* [rows][n_head * head_dim], then the attention's output */
+    float *mixed;  /* [rows][n_head * head_dim] */
+    float *k, *v;  /* [rows][n_head_kv * head_dim] */
+    float *gate, *up;                /* [rows][n_ff] */
+    float *rope;                     /* [rows][n_rot] */
+    float *logits;                   /* [outputs][n_vocab] */
+    char *act[ACT_KIND_END];         /* [rows][act_stride[kind]] */
+    size_t act_stride[ACT_KIND_END]; /* of the widest k */
+    char *scratch;                   /* [threads][KERNEL_SCRATCH] */
+    /* mixture of experts */
+    float *router;    /* [rows][n_expert] */
+    uint32_t *chosen; /* [rows][n_expert_used], ascending */
+    uint32_t *slot;   /* [rows][n_expert_used]: row in the gathered arrays */
+    float *weight;    /* [rows][n_expert_used] */
+    float *gathered, *expert_out; /* [rows * n_expert_used][n_embd] */
+    struct group *groups;         /* [n_expert] */
+    struct step_part *parts;      /* [n_expert] */
+    uint32_t n_groups, n_parts;
+};
+
+/* ------------------------------------------------------------ memory */
+
+static uint32_t max3(uint32_t a, uint32_t b, uint32_t c)
+{
+    const uint32_t ab = a > b ? a : b;
+    return ab > c ? ab : c;
+}
+
+/* Lay the arrays out one after the other from `base` on (NULL: only count);
+ * returns the bytes. */
+static uint64_t lay_out(struct step *st, const struct model *m,
+                        const struct shard_options *o, char *base)
+{
+    uint64_t at = 0;
+    const uint64_t rows = o->rows_max;
+    const uint64_t used = m->n_expert_used;
+    const uint64_t n_q = (uint64_t)m->n_head * m->head_dim;
+    const uint64_t n_kv = (uint64_t)m->n_head_kv * m->head_dim;
+#define PLACE(field, count)                                                    \
+    do {                                                                       \
+        st->field = (void *)(base ? base + at : NULL);                         \
+        at += ((count) * sizeof *st->field + 63) / 64 * 64;                    \
+    } while (0)
+    PLACE(rows, rows);
+    PLACE(attention, rows);
+    PLACE(x, rows * m->n_embd);
+    PLACE(normed, rows * m->n_embd);
+    PLACE(q, rows * n_q);
+    PLACE(mixed, rows * n_q);
+    PLACE(k, rows * n_kv);
+    PLACE(v, rows * n_kv);
+    PLACE(gate, rows * m->n_ff);
+    PLACE(up, rows * m->n_ff);
+    PLACE(rope, rows * m->n_rot);
+    PLACE(logits, (uint64_t)o->outputs_max * m->n_vocab);
+    const uint32_t k = max3(m->n_embd, m->n_ff, (uint32_t)n_q);
+    for (int kind = 0; kind < ACT_KIND_END; kind++) {
+        st->act_stride[kind] = act_row_bytes((enum act_kind)kind, k);
+        PLACE(act[kind], rows * st->act_stride[kind]);
+    }
+    PLACE(scratch, (uint64_t)o->n_threads * KERNEL_SCRATCH);
+    PLACE(router, rows * m->n_expert);
+    PLACE(chosen, rows * used);
+    PLACE(slot, rows * used);
+    PLACE(weight, rows * used);
+    PLACE(gathered, rows * used * m->n_embd);
+    PLACE(expert_out, rows * used * m->n_embd);
+    PLACE(groups, (uint64_t)m->n_expert);
+    PLACE(parts, (uint64_t)m->n_expert);
+#undef PLACE
+    return at;
+}
+
+uint64_t step_bytes(const struct model *m, const struct shard_options *o)
+{
+    struct step st;
+    return lay_out(&st, m, o, NULL) + sizeof st;
+}
+
+enum status step_create(struct step **out, struct shard *s, struct error *err)
+{
+    struct step *st = mem_zalloc(sizeof *st);
+    if (!st) return error_set(err, ST_NO_MEMORY, "step");
+    const uint64_t bytes = lay_out(st, &s->model, &s->options, NULL);
+    st->slab = mem_alloc((size_t)bytes);
+    if (!st->slab) {
+        mem_free(st);
+        return error_set(err, ST_NO_MEMORY,
+                         "scratch of a step of %u rows: %llu bytes",
+                         s->options.rows_max, (unsigned long long)bytes);
+    }
+    lay_out(st, &s->model, &s->options, st->slab);
+    st->s = s;
+    *out = st;
+    return ST_OK;
+}
+
+void step_free(struct step *st)
+{
+    if (!st) return;
+    mem_free(st->slab);
+    mem_free(st);
+}
+
+/* ------------------------------------------------------------- begin */
+
+static enum status check_input(const struct step *st,
+                               const struct step_input *in, struct error *err)
+{
+    const struct shard *s = st->s;
+    uint32_t n_want = 0;
+    if (in->n_rows < 1 || in->n_rows > s->options.rows_max) {
+        return error_set(err, ST_INVALID, "a step of %u rows: 1 to %u fit",
+                         in->n_rows, s->options.rows_max);
+    }
+    if (in->layer_first > in->layer_end || in->layer_end > s->model.n_layer) {
+        return error_set(err, ST_INVALID, "layers %u to %u of %u",
+                         in->layer_first, in->layer_end, s->model.n_layer);
+    }
+    for (uint32_t l = in->layer_first; l < in->layer_end; l++) {
+        if (!s->layers[l].block) {
+            return error_set(err, ST_INVALID, "layer %u is not on this shard",
+                             l);
+        }
+    }
+    if ((in->embed && !s->has_embed) || (in->head && !s->head.kernel) ||
+        (!in->embed && !in->x)) {
+        return error_set(err, ST_INVALID,
+                         "embedding, head or input rows are not here");
+    }
+    for (uint32_t r = 0; r < in->n_rows; r++) {
+        const struct step_row *row = &in->rows[r];
+        n_want += row->want;
+        if (in->embed &&
+            (row->token < 0 || (uint32_t)row->token >= s->model.n_vocab)) {
+            return error_set(err, ST_INVALID,
+                             "token %d is not in the vocabulary of %u",
+                             row->token, s->model.n_vocab);
+        }
+        if (row->pos >= s->options.n_ctx) {
+            return error_set(err, ST_INVALID,
+                             "position %u is beyond the context of %u",
+                             row->pos, s->options.n_ctx);
+        }
+    }
+    if (in->head && n_want > s->options.outputs_max) {
+        return error_set(err, ST_INVALID, "%u rows want logits: %u fit", n_want,
+                         s->options.outputs_max);
+    }
+    return ST_OK;
+}
+
+/* Room in the cache for every row, or for none. */
+static enum status extend_all(struct kv *kv, const struct step_input *in,
+                              struct error *err)
+{
+    for (uint32_t r = 0; r < in->n_rows; r++) {
+        const struct step_row *row = &in->rows[r];
+        const enum status st = kv_extend(kv, row->seq, row->pos, 1, err);
+        if (st == ST_OK) continue;
+        while (r-- > 0) {
+            const struct kv_op undo = {.kind = in->rows[r].pos ? KV_OP_TRUNCATE
+                                                               : KV_OP_FREE,
+                                       .seq = in->rows[r].seq,
+                                       .n = in->rows[r].pos};
+            const enum status undone = kv_apply(kv, &undo, NULL);
+            assert(undone == ST_OK);
+            (void)undone;
+        }
+        return st;
+    }
+    return ST_OK;
+}
+
+static enum status begin_kv(struct step *st, const struct step_input *in,
+                            struct error *err)
+{
+    struct kv *kv = st->s->kv;
+    for (uint32_t i = 0; kv && !in->again && i < in->n_ops; i++) {
+        const enum status s = kv_apply(kv, &in->ops[i], err);
+        if (s != ST_OK) return s;
+    }
+    if (!kv) return ST_OK;
+    if (!in->again) {
+        const enum status s = extend_all(kv, in, err);
+        if (s != ST_OK) return s;
+    }
+    for (uint32_t r = 0; r < in->n_rows; r++) {
+        const struct step_row *row = &in->rows[r];
+        st->attention[r] =
+            (struct attention_row){kv_find(kv, row->seq), row->pos};
+        if (row->pos >= kv_length(kv, row->seq)) {
+            return error_set(err, ST_INVALID,
+                             "position %u of sequence %llu is not in the cache",
+                             row->pos, (unsigned long long)row->seq);
+        }
+    }
+#ifdef POTLUCK_DEBUG
+    assert(kv_check(kv));
+#endif
+    return ST_OK;
+}
+
+static enum phase after_layers(const struct step *st)
+{
+    return st->head ? PHASE_HEAD : PHASE_IDLE;
+}
+
+enum status step_begin(struct step *st, const struct step_input *in,
+                       struct error *err)
+{
+    const struct shard *s = st->s;
+    assert(st->phase == PHASE_IDLE);
+    enum status status = check_input(st, in, err);
+    if (status == ST_OK) status = begin_kv(st, in, err);
+    if (status != ST_OK) return status;
+    st->n_rows = in->n_rows;
+    st->n_want = 0;
+    memcpy(st->rows, in->rows, in->n_rows * sizeof *st->rows);
+    for (uint32_t r = 0; r < in->n_rows; r++) st->n_want += in->rows[r].want;
+    if (!in->embed) {
+        memcpy(st->x, in->x,
+               (size_t)in->n_rows * s->model.n_embd * sizeof *st->x);
+    }
+    st->head = in->head;
+    st->layer = in->layer_first;
+    st->layer_end = in->layer_end;
+    if (in->embed)
+        st->phase = PHASE_EMBED;
+    else if (st->layer < st->layer_end)
+        st->phase = PHASE_ATTENTION;
+    else
+        st->phase = after_layers(st);
+    const uint32_t n_rot = s->model.n_rot;
+    for (uint32_t r = 0; st->layer < st->layer_end && r < in->n_rows; r++) {
+        rope_table(st->rope + (size_t)r * n_rot, s->rope_freq, n_rot,
+                   in->rows[r].pos);
+    }
+    return ST_OK;
+}
+
+/* --------------------------------------------------- building blocks */
+
+struct rows_job {
+    struct step *st;
+    const float *in, *weight;
+    float *out;
+    uint32_t width;
+    enum act_kind kind;
+};
+
+static void norm_item(void *arg, uint32_t r, uint32_t thread)
+{
+    (void)thread;
+    const struct rows_job *j = arg;
+    const size_t at = (size_t)r * j->width;
+    nm_rmsnorm(j->in + at, j->weight, j->st->s->model.rms_eps, j->width,
+               j->out + at);
+}
+
+static void norm_rows(struct step *st, const float *in, const float *weight,
+                      float *out, uint32_t n_rows)
+{
+    struct rows_job j = {.st = st,
+                         .in = in,
+                         .weight = weight,
+                         .out = out,
+                         .width = st->s->model.n_embd};
+    pool_run(st->s->pool, norm_item, &j, n_rows);
+}
+
+static void quantize_item(void *arg, uint32_t r, uint32_t thread)
+{
+    (void)thread;
+    const struct rows_job *j = arg;
+    act_quantize(j->kind, j->in + (size_t)r * j->width, j->width,
+                 j->st->act[j->kind] + r * j->st->act_stride[j->kind]);
+}
+
+/* y_i = m_i x for matrices that share their input [n_rows][k]. */
+static void multiply(struct step *st, const float *x,
+                     const struct matrix *const m[], float *const y[],
+                     uint32_t n, uint32_t n_rows)
+{
+    bool ready[ACT_KIND_END] = {false};
+    struct matrix_product products[MATRIX_PRODUCTS_MAX];
+    for (uint32_t i = 0; i < n; i++) {
+        const enum act_kind kind = m[i]->kernel->act;
+        if (!ready[kind]) {
+            struct rows_job j = {
+                .st = st, .in = x, .width = m[i]->k, .kind = kind};
+            pool_run(st->s->pool, quantize_item, &j, n_rows);
+            ready[kind] = true;
+        }
+        products[i] = (struct matrix_product){
+            .m = m[i],
+            .act = st->act[kind],
+            .act_stride = st->act_stride[kind],
+            .y = y[i],
+            .y_stride = m[i]->n_rows,
+        };
+    }
+    matrix_mul(st->s->pool, st->scratch, products, n, n_rows);
+}
+
+static void silu_item(void *arg, uint32_t r, uint32_t thread)
+{
+    (void)thread;
+    const struct rows_job *j = arg;
+    float *gate = j->st->gate + (size_t)r * j->width;
+    j->st->s->vec->silu_mul(gate, gate, j->st->up + (size_t)r * j->width,
+                            j->width);
+}
+
+/* y = down (silu(gate x) * up x), row by row; y may be x. */
+static void feed_forward(struct step *st, const struct matrix *gate,
+                         const struct matrix *up, const struct matrix *down,
+                         const float *x, float *y, uint32_t n_rows)
+{
+    const struct matrix *const first[] = {gate, up};
+    float *const to[] = {st->gate, st->up};
+    multiply(st, x, first, to, 2, n_rows);
+    struct rows_job j = {.st = st, .width = gate->n_rows};
+    pool_run(st->s->pool, silu_item, &j, n_rows);
+    const struct matrix *const second[] = {down};
+    float *const out[] = {y};
+    multiply(st, st->gate, second, out, 1, n_rows);
+}
+
+static void add_rows(float *x, const float *y, size_t n)
+{
+    for (size_t i = 0; i < n; i++) x[i] += y[i];
+}
+
+/* -------------------------------------------------------- operations */
+
+static void run_embed(struct step *st)
+{
+    const struct shard *s = st->s;
+    const struct matrix *m = s->embed.kernel ? &s->embed : &s->head;
+    for (uint32_t r = 0; r < st->n_rows; r++) {
+        matrix_row(m, (uint32_t)st->rows[r].token,
+                   st->x + (size_t)r * s->model.n_embd);
+    }
+}
+
+static void run_attention(struct step *st, const struct shard_layer *l)
+{
+    struct shard *s = st->s;
+    const struct model *m = &s->model;
+    const uint32_t n_q = m->n_head * m->head_dim;
+    const uint32_t n_kv = m->n_head_kv * m->head_dim;
+    norm_rows(st, st->x, l->attn_norm, st->normed, st->n_rows);
+    const struct matrix *const qkv[] = {&l->q, &l->k, &l->v};
+    float *const to[] = {st->q, st->k, st->v};
+    multiply(st, st->normed, qkv, to, 3, st->n_rows);
+    for (uint32_t r = 0; r < st->n_rows; r++) {
+        const float *table = st->rope + (size_t)r * m->n_rot;
+        float *k = st->k + (size_t)r * n_kv;
+        rope_apply(st->q + (size_t)r * n_q, m->n_head, m->head_dim, m->n_rot,
+                   table);
+        rope_apply(k, m->n_head_kv, m->head_dim, m->n_rot, table);
+        kv_store(s->kv, st->attention[r].handle, l->kv_layer,
+                 st->attention[r].pos, k, st->v + (size_t)r * n_kv);
+    }
+    attention_run(s, l->kv_layer, st->attention, st->n_rows, st->q, st->mixed,
+                  st->scratch);
+    const struct matrix *const o[] = {&l->o};
+    float *const out[] = {st->normed};
+    multiply(st, st->mixed, o, out, 1, st->n_rows);
+    add_rows(st->x, st->normed, (size_t)st->n_rows * m->n_embd);
+}
+
+/* Sort the rows by expert and copy them together; name the experts that are
+ * elsewhere. */
+static void gather(struct step *st)
+{
+    const struct shard *s = st->s;
+    const uint32_t used = s->model.n_expert_used, width = s->model.n_embd;
+    uint32_t n = 0;
+    st->n_groups = st->n_parts = 0;
+    for (uint32_t e = 0; e < s->model.n_expert; e++) {
+        const uint32_t first = n;
+        for (uint32_t i = 0; i < st->n_rows * used; i++) {
+            if (st->chosen[i] != e) continue;
+            memcpy(st->gathered + (size_t)n * width,
+                   st->normed + (size_t)(i / used) * width,
+                   width * sizeof *st->gathered);
+            st->slot[i] = n++;
+        }
+        if (n == first) continue;
+        st->groups[st->n_groups++] = (struct group){e, first, n - first};
+        if (shard_has_expert(s, st->layer, e)) continue;
+        st->parts[st->n_parts++] = (struct step_part){
+            .layer = st->layer,
+            .expert = e,
+            .n_rows = n - first,
+            .x = st->gathered + (size_t)first * width,
+            .y = st->expert_out + (size_t)first * width,
+        };
+    }
+}
+
+static void route(struct step *st, const struct shard_layer *l)
+{
+    const struct model *m = &st->s->model;
+    const struct matrix *const router[] = {&l->router};
+    float *const to[] = {st->router};
+    multiply(st, st->normed, router, to, 1, st->n_rows);
+    for (uint32_t r = 0; r < st->n_rows; r++) {
+        moe_select(st->router + (size_t)r * m->n_expert, m->n_expert,
+                   m->n_expert_used, m->expert_norm,
+                   st->chosen + (size_t)r * m->n_expert_used,
+                   st->weight + (size_t)r * m->n_expert_used);
+    }
+    gather(st);
+}
+
+static void run_local_experts(struct step *st)
+{
+    const struct shard *s = st->s;
+    const size_t width = s->model.n_embd;
+    for (uint32_t i = 0; i < st->n_groups; i++) {
+        const struct group *g = &st->groups[i];
+        if (!shard_has_expert(s, st->layer, g->expert)) continue;
+        const struct shard_expert *e = &s->layers[st->layer].experts[g->expert];
+        feed_forward(st, &e->gate, &e->up, &e->down,
+                     st->gathered + g->first * width,
+                     st->expert_out + g->first * width, g->n);
+    }
+}
+
+/* y = (w_a E_a + w_b E_b) + ..., ascending experts; then x = x + y. */
+static void combine(struct step *st)
+{
+    const struct model *m = &st->s->model;
+    const uint32_t used = m->n_expert_used;
+    for (uint32_t r = 0; r < st->n_rows; r++) {
+        float *x = st->x + (size_t)r * m->n_embd;
+        const uint32_t *slot = st->slot + (size_t)r * used;
+        const float *w = st->weight + (size_t)r * used;
+        for (uint32_t d = 0; d < m->n_embd; d++) {
+            float y = w[0] * st->expert_out[slot[0] * (size_t)m->n_embd + d];
+            for (uint32_t i = 1; i < used; i++) {
+                y += w[i] * st->expert_out[slot[i] * (size_t)m->n_embd + d];
+            }
+            x[d] += y;
+        }
+    }
+}
+
+static void run_head(struct step *st)
+{
+    const struct shard *s = st->s;
+    const uint32_t width = s->model.n_embd;
+    uint32_t n = 0;
+    for (uint32_t r = 0; r < st->n_rows; r++) {
+        if (!st->rows[r].want) continue;
+        nm_rmsnorm(st->x + (size_t)r * width, s->output_norm, s->model.rms_eps,
+                   width, st->normed + (size_t)n++ * width);
+    }
+    if (n == 0) return;
+    const struct matrix *const head[] = {&s->head};
+    float *const to[] = {st->logits};
+    multiply(st, st->normed, head, to, 1, n);
+}
+
+static void next_layer(struct step *st)
+{
+    st->layer++;
+    st->phase = st->layer < st->layer_end ? PHASE_ATTENTION : after_layers(st);
+}
+
+static bool all_supplied(const struct step *st)
+{
+    for (uint32_t i = 0; i < st->n_parts; i++) {
+        if (!st->parts[i].supplied) return false;
+    }
+    return true;
+}
+
+/* The feed-forward of a layer, up to where others are needed. */
+static void run_ffn(struct step *st, const struct shard_layer *l)
+{
+    norm_rows(st, st->x, l->ffn_norm, st->normed, st->n_rows);
+    if (st->s->model.n_expert != 0) {
+        route(st, l);
+        st->phase = PHASE_EXPERTS;
+        return;
+    }
+    feed_forward(st, &l->gate, &l->up, &l->down, st->normed, st->normed,
+                 st->n_rows);
+    add_rows(st->x, st->normed, (size_t)st->n_rows * st->s->model.n_embd);
+    next_layer(st);
+}
+
+static enum step_state advance(struct step *st)
+{
+    while (st->phase != PHASE_IDLE) {
+        const struct shard_layer *l = &st->s->layers[st->layer];
+        switch (st->phase) {
+        case PHASE_EMBED:
+            run_embed(st);
+            st->phase =
+                st->layer < st->layer_end ? PHASE_ATTENTION : after_layers(st);
+            break;
+        case PHASE_ATTENTION:
+            run_attention(st, l);
+            st->phase = PHASE_FFN;
+            break;
+        case PHASE_FFN:
+            run_ffn(st, l);
+            if (st->phase == PHASE_EXPERTS && st->n_parts) return STEP_DISPATCH;
+            break;
+        case PHASE_EXPERTS:
+            run_local_experts(st);
+            st->phase = PHASE_COMBINE;
+            break;
+        case PHASE_COMBINE:
+            if (!all_supplied(st)) return STEP_WAIT;
+            st->n_parts = 0;
+            combine(st);
+            next_layer(st);
+            break;
+        case PHASE_HEAD:
+            run_head(st);
+            st->phase = PHASE_IDLE;
+            break;
+        case PHASE_IDLE:
+            break;
+        }
+    }
+    return STEP_DONE;
+}
+
+enum step_state step_run(struct step *st)
+{
+    mem_guard_begin("a step");
+    const enum step_state state = advance(st);
+    mem_guard_end();
+    return state;
+}
+
+/* ----------------------------------------------------------- results */
+
+struct step_part *step_parts(struct step *st, uint32_t *n)
+{
+    *n = st->n_parts;
+    return st->parts;
+}
+
+enum status step_supply(struct step *st, uint32_t i, const float *y)
+{
+    if (i >= st->n_parts || st->parts[i].supplied) return ST_INVALID;
+    struct step_part *part = &st->parts[i];
+    memcpy(part->y, y, (size_t)part->n_rows * st->s->model.n_embd * sizeof *y);
+    part->supplied = true;
+    return ST_OK;
+}
+
+const float *step_x(const struct step *st)
+{
+    return st->x;
+}
+
+const float *step_logits(const struct step *st, uint32_t n)
+{
+    return st->logits + (size_t)n * st->s->head.n_rows;
+}
+
+enum status step_expert(struct step *st, uint32_t layer, uint32_t expert,
+                        uint32_t n_rows, const float *x, float *y,
+                        struct error *err)
+{
+    const struct shard *s = st->s;
+    assert(st->phase == PHASE_IDLE);
+    if (layer >= s->model.n_layer || expert >= s->model.n_expert ||
+        !shard_has_expert(s, layer, expert) || n_rows < 1 ||
+        n_rows > s->options.rows_max) {
+        return error_set(err, ST_INVALID,
+                         "expert %u of layer %u for %u rows is not here",
+                         expert, layer, n_rows);
+    }
+    const struct shard_expert *e = &s->layers[layer].experts[expert];
+    feed_forward(st, &e->gate, &e->up, &e->down, x, y, n_rows);
+    return ST_OK;
+}
