@@ -110,6 +110,10 @@ static void attention_item(void *arg, uint32_t item, uint32_t thread)
     const uint32_t group = m->n_head / m->n_head_kv;
     const size_t at =
         ((size_t)row * m->n_head + (size_t)kv_head * group) * m->head_dim;
+    if (a->rows[row].handle == UINT32_MAX) {
+        memset(a->out + at, 0, (size_t)group * m->head_dim * sizeof *a->out);
+        return;
+    }
     struct state *scratch =
         (struct state *)(void *)(a->scratch + thread * (size_t)KERNEL_SCRATCH);
     for (uint32_t h = 0; h < group; h += HEADS_AT_ONCE) {

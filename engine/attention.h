@@ -8,7 +8,7 @@
 #include "engine/shard.h"
 
 struct attention_row {
-    uint32_t handle; /* kv_find of its sequence */
+    uint32_t handle; /* kv_find of its sequence; UINT32_MAX: gives zeros */
     uint32_t pos;    /* attends to positions 0..pos */
 };
 

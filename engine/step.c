@@ -221,10 +221,8 @@ static enum status begin_kv(struct step *st, const struct step_input *in,
         const enum status s = extend_all(kv, in, err);
         if (s != ST_OK) return s;
     }
-    for (uint32_t r = 0; r < in->n_rows; r++) {
+    for (uint32_t r = 0; in->again && r < in->n_rows; r++) {
         const struct step_row *row = &in->rows[r];
-        st->attention[r] =
-            (struct attention_row){kv_find(kv, row->seq), row->pos};
         if (row->pos >= kv_length(kv, row->seq)) {
             return error_set(err, ST_INVALID,
                              "position %u of sequence %llu is not in the cache",
@@ -380,12 +378,26 @@ static void run_embed(struct step *st)
     }
 }
 
+/* Another step may have freed or shortened a sequence since: its rows are
+ * computed no further, and above all they store nothing. */
+static void find_sequences(struct step *st)
+{
+    const struct kv *kv = st->s->kv;
+    for (uint32_t r = 0; r < st->n_rows; r++) {
+        const struct step_row *row = &st->rows[r];
+        const bool there = row->pos < kv_length(kv, row->seq);
+        st->attention[r] = (struct attention_row){
+            there ? kv_find(kv, row->seq) : UINT32_MAX, row->pos};
+    }
+}
+
 static void run_attention(struct step *st, const struct shard_layer *l)
 {
     struct shard *s = st->s;
     const struct model *m = &s->model;
     const uint32_t n_q = m->n_head * m->head_dim;
     const uint32_t n_kv = m->n_head_kv * m->head_dim;
+    find_sequences(st);
     norm_rows(st, st->x, l->attn_norm, st->normed, st->n_rows);
     const struct matrix *const qkv[] = {&l->q, &l->k, &l->v};
     float *const to[] = {st->q, st->k, st->v};
@@ -396,6 +408,7 @@ static void run_attention(struct step *st, const struct shard_layer *l)
         rope_apply(st->q + (size_t)r * n_q, m->n_head, m->head_dim, m->n_rot,
                    table);
         rope_apply(k, m->n_head_kv, m->head_dim, m->n_rot, table);
+        if (st->attention[r].handle == UINT32_MAX) continue;
         kv_store(s->kv, st->attention[r].handle, l->kv_layer,
                  st->attention[r].pos, k, st->v + (size_t)r * n_kv);
     }
@@ -592,6 +605,12 @@ enum status step_supply(struct step *st, uint32_t i, const float *y)
     memcpy(part->y, y, (size_t)part->n_rows * st->s->model.n_embd * sizeof *y);
     part->supplied = true;
     return ST_OK;
+}
+
+void step_cancel(struct step *st)
+{
+    st->phase = PHASE_IDLE;
+    st->n_parts = 0;
 }
 
 const float *step_x(const struct step *st)

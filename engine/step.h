@@ -75,6 +75,10 @@ struct step_part *step_parts(struct step *st, uint32_t *n);
  * supplied before. */
 NODISCARD enum status step_supply(struct step *st, uint32_t i, const float *y);
 
+/* Give up a step that waits for a part that will not come.  Its rows stay in
+ * the cache until truncated or freed. */
+void step_cancel(struct step *st);
+
 /* After DONE: the rows for the next stage, [n_rows][n_embd]. */
 const float *step_x(const struct step *st);
 /* After DONE with head: the n-th wanted row, [vocab_end - vocab_first]. */
