@@ -58,12 +58,13 @@ struct gguf_tensor {
 
 /* path: a single file, or the first of a set NAME-00001-of-0000N.gguf, whose
  * others are found beside it.  ST_INVALID, ST_TRUNCATED, ST_UNSUPPORTED
- * (version, byte order), ST_TOO_LARGE (a limit above), ST_IO, ST_NO_MEMORY.
+ * (version, byte order), ST_TOO_LARGE (a limit above), ST_NOT_FOUND (the file
+ * or another of its set, which err names), ST_IO, ST_NO_MEMORY.
  * Tensors of unknown types are listed, not refused: only use refuses them. */
 NODISCARD enum status gguf_open(struct gguf **out, const char *path,
                                 struct error *err);
 /* The same for a single file already in memory (copied); for tests and
- * fuzzing. */
+ * fuzzing.  A file that says it is one of a set: ST_UNSUPPORTED. */
 NODISCARD enum status gguf_open_mem(struct gguf **out, const void *data,
                                     size_t n, struct error *err);
 void gguf_close(struct gguf *g); /* NULL allowed */
@@ -72,7 +73,9 @@ uint32_t gguf_version(const struct gguf *g);
 uint64_t gguf_file_bytes(const struct gguf *g); /* all splits */
 uint32_t gguf_n_splits(const struct gguf *g);
 
-/* Keys in file order (the first file's). key is borrowed. */
+/* Keys in file order (the first file's); i < n.  The name is borrowed and
+ * free of control characters, as are tensors' names; values of strings may
+ * hold any bytes.  type may be NULL. */
 uint32_t gguf_n_keys(const struct gguf *g);
 struct gguf_str gguf_key(const struct gguf *g, uint32_t i,
                          enum gguf_type *type);
@@ -89,25 +92,35 @@ NODISCARD enum status gguf_get_bool(const struct gguf *g, const char *key,
 NODISCARD enum status gguf_get_str(const struct gguf *g, const char *key,
                                    struct gguf_str *out, struct error *err);
 
-/* An array's element type and length, and access in O(1). */
+/* An array's element type and length, and access in O(1).  want GGUF_I32
+ * accepts every type of integer if all elements fit, GGUF_F32 also F64 on that
+ * condition (both O(n)); GGUF_TYPE_END accepts any array; all others, that
+ * type only.  Arrays of arrays do not pass gguf_open. */
 struct gguf_array;
 NODISCARD enum status gguf_get_array(const struct gguf *g, const char *key,
                                      enum gguf_type want,
                                      const struct gguf_array **out,
                                      struct error *err);
+enum gguf_type gguf_array_type(const struct gguf_array *a);
 uint64_t gguf_array_len(const struct gguf_array *a);
+/* i < len, and the type is: STRING; F32 or F64; BOOL or an integer.  Anything
+ * else is the caller's mistake and ends the program.  Elements that do not
+ * fit (possible only if want was neither GGUF_I32 nor GGUF_F32) become the
+ * nearest value that does. */
 struct gguf_str gguf_array_str(const struct gguf_array *a, uint64_t i);
 float gguf_array_f32(const struct gguf_array *a, uint64_t i);
 int32_t gguf_array_i32(const struct gguf_array *a, uint64_t i);
 
+/* In file order, file after file; i < n.  Borrowed. */
 uint32_t gguf_n_tensors(const struct gguf *g);
 const struct gguf_tensor *gguf_tensor(const struct gguf *g, uint32_t i);
 /* NULL if there is none; O(log n) or better. */
 const struct gguf_tensor *gguf_find_tensor(const struct gguf *g,
                                            const char *name);
 
-/* n bytes of the tensor from byte `from` on. ST_TRUNCATED if the file has
- * shrunk since it was opened, ST_IO. May block on the disk. */
+/* n bytes of the tensor from byte `from` on.  ST_INVALID outside the tensor
+ * (of an unknown type: anywhere), ST_TRUNCATED if the file has shrunk since it
+ * was opened, ST_IO; dst is then undefined.  May block on the disk. */
 NODISCARD enum status gguf_read(const struct gguf *g,
                                 const struct gguf_tensor *t, uint64_t from,
                                 void *dst, size_t n, struct error *err);
