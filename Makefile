@@ -28,6 +28,7 @@ SANITIZE.tsan := -fsanitize=thread
 SANITIZE.fuzz := -fsanitize=fuzzer-no-link,address,undefined \
   -fno-sanitize-recover=all
 SANITIZE.arm64 :=
+SANITIZE.lint :=
 
 # _FORTIFY_SOURCE does nothing without optimisation, and gets in the way of
 # the sanitizers' own checks.
@@ -37,11 +38,15 @@ FLAGS.asan := -O1 -DPOTLUCK_DEBUG
 FLAGS.tsan := -O1 -DPOTLUCK_DEBUG
 FLAGS.fuzz := -O1 -DPOTLUCK_DEBUG
 FLAGS.arm64 := -O2 -D_FORTIFY_SOURCE=3
+FLAGS.lint := -O1 -DPOTLUCK_DEBUG
 ifeq ($(FLAGS.$(BUILD)),)
-$(error BUILD=$(BUILD) is not one of release, noopt, asan, tsan, fuzz, arm64)
+$(error BUILD=$(BUILD) is not one of release, noopt, asan, tsan, fuzz, arm64, lint)
 endif
 ifeq ($(BUILD),fuzz)
 override CC := $(FUZZ_CC)
+endif
+ifeq ($(BUILD),lint)
+override CC := clang
 endif
 ifeq ($(BUILD),arm64)
 override CC := $(ARM64_CC)
@@ -83,18 +88,20 @@ LIBS := $(OPENBLAS_LIBS) -ljansson -lm
 # One instruction set a file, named by its suffix; a file compiles to nothing
 # on another architecture, so no flags there.
 ifeq ($(ARCH),x86_64)
-$(OUT)/%_sse41.o: ISA_FLAGS := -msse4.1
-$(OUT)/%_avx.o: ISA_FLAGS := -mavx
-$(OUT)/%_avx2.o: ISA_FLAGS := -mavx2 -mf16c
-$(OUT)/%_vnni.o: ISA_FLAGS := -mavx512f -mavx512bw -mavx512vl -mavx512vnni \
-  -mf16c -mfma
+$(OUT)/%_sse41.o $(OUT)/%_sse41.tidy: ISA_FLAGS := -msse4.1
+$(OUT)/%_avx.o $(OUT)/%_avx.tidy: ISA_FLAGS := -mavx
+$(OUT)/%_avx2.o $(OUT)/%_avx2.tidy: ISA_FLAGS := -mavx2 -mf16c
+$(OUT)/%_vnni.o $(OUT)/%_vnni.tidy: ISA_FLAGS := -mavx512f -mavx512bw \
+  -mavx512vl -mavx512vnni -mf16c -mfma
 endif
 ifeq ($(ARCH),aarch64)
-$(OUT)/%_dotprod.o: ISA_FLAGS := -march=armv8.2-a+dotprod
-$(OUT)/%_i8mm.o: ISA_FLAGS := -march=armv8.2-a+dotprod+i8mm
+$(OUT)/%_dotprod.o $(OUT)/%_dotprod.tidy: ISA_FLAGS := \
+  -march=armv8.2-a+dotprod
+$(OUT)/%_i8mm.o $(OUT)/%_i8mm.tidy: ISA_FLAGS := \
+  -march=armv8.2-a+dotprod+i8mm
 endif
 # cmocka's macros do not survive these.
-$(OUT)/tests/%.o: WARN_OFF := -Wno-conversion -Wno-cast-qual \
+$(OUT)/tests/%.o $(OUT)/tests/%.tidy: WARN_OFF := -Wno-conversion -Wno-cast-qual \
   -Wno-double-promotion -Wno-float-conversion -Wno-sign-conversion
 
 # ---------------------------------------------------------------- files
@@ -207,10 +214,34 @@ valgrind: $(filter $(OUT)/tests/unit/%,$(TESTS)) $(TOOLS)
 	  --errors-for-leak-kinds=definite" TIMEOUT=1800 \
 	  $(RUN_TESTS) $(filter $(OUT)/tests/unit/%,$(TESTS))
 
-## lint: format, layers, banned words, clang-tidy, cppcheck
+## lint: format, layers, banned words, headers alone, clang-tidy, cppcheck
 lint:
-	@CC="$(CC)" CPPFLAGS="$(CPPFLAGS)" WARN="$(WARN)" JOBS=$(JOBS) \
-	  sh tests/lint.sh
+	@sh tests/lint.sh
+	@$(MAKE) --no-print-directory -k -j$(JOBS) BUILD=lint headers tidy
+	@echo "lint: nothing to say"
+
+# clang-tidy also prints clang's own warnings, so the tree stays free of
+# those too.  Stamps, as a file that has not changed needs no second look.
+LINT_C := $(wildcard $(foreach d,common engine proto coordinator worker \
+  client tests/lib tests/unit tests/golden tests/tools tests/fuzz \
+  tests/bench,$(d)/*.c))
+LINT_H := $(wildcard $(foreach d,common engine proto coordinator worker \
+  client tests/lib tests/bench,$(d)/*.h))
+.PHONY: headers tidy
+headers: $(LINT_H:%=$(OUT)/%.ok)
+tidy: $(LINT_C:%.c=$(OUT)/%.tidy)
+$(OUT)/%.tidy: %.c .clang-tidy Makefile $(LINT_H)
+	@mkdir -p $(@D)
+	$(call say,TIDY,$<)
+	$(Q)clang-tidy --quiet $< -- $(CPPFLAGS) $(BASE_CFLAGS) $(WARN) \
+	  $(WARN_OFF) $(ISA_FLAGS) 2>$@.log || { cat $@.log; exit 1; }
+	@touch $@
+# A header that includes what it needs compiles alone.
+$(OUT)/%.h.ok: %.h Makefile $(LINT_H)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(CPPFLAGS) $(BASE_CFLAGS) $(WARN) -Werror \
+	  -Wno-unused-function -fsyntax-only -x c $<
+	@touch $@
 
 ## mutants: one-line bugs, each of which must turn a named test red
 mutants:
