@@ -122,6 +122,9 @@ PART_LIBS := $(foreach p,client coordinator worker,$(if \
 LIBPOTLUCK := $(OUT)/libpotluck.a
 
 TESTLIB_OBJ := $(patsubst %.c,$(OUT)/%.o,$(wildcard tests/lib/*.c))
+# The demo needs a tool, but has no cmocka.
+TOOLLIB_OBJ := $(patsubst %.c,$(OUT)/%.o,$(if $(wildcard tests/lib/*.c),\
+  $(shell grep -L cmocka tests/lib/*.c)))
 TESTS := $(patsubst %.c,$(OUT)/%,$(wildcard tests/unit/*.c tests/golden/*.c))
 TOOLS := $(patsubst %.c,$(OUT)/%,$(wildcard tests/tools/*.c))
 # A benchmark is bench_NAME.c; other files of the folder are linked to each.
@@ -178,9 +181,9 @@ $(foreach p,client coordinator worker,$(eval $(call part_rules,$(p))))
 $(TESTS): $(OUT)/%: $(OUT)/%.o $(TESTLIB_OBJ) $(PART_LIBS) $(LIBPOTLUCK)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(BASE_LDFLAGS) -o $@ $^ -lcmocka $(LIBS)
-$(TOOLS): $(OUT)/%: $(OUT)/%.o $(TESTLIB_OBJ) $(PART_LIBS) $(LIBPOTLUCK)
+$(TOOLS): $(OUT)/%: $(OUT)/%.o $(TOOLLIB_OBJ) $(PART_LIBS) $(LIBPOTLUCK)
 	$(call say,LD,$@)
-	$(Q)$(CC) $(BASE_LDFLAGS) -o $@ $^ -lcmocka $(LIBS)
+	$(Q)$(CC) $(BASE_LDFLAGS) -o $@ $^ $(LIBS)
 $(BENCHES): $(OUT)/%: $(OUT)/%.o $(BENCH_OBJ) $(LIBPOTLUCK)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(BASE_LDFLAGS) -o $@ $^ $(LIBS)
