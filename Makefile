@@ -1,21 +1,67 @@
 # potluck: one Makefile, no configure step.  `make help` lists the targets.
+#
+# Objects of a variant live in build/$(BUILD)/, so variants never mix. They
+# depend on the headers they include, on this file and on the flags in use.
 BUILD ?= release
 OUT := build/$(BUILD)
 
-CC ?= cc
-AR ?= ar
 PREFIX ?= /usr/local
-OPENBLAS_LIBS ?= -lopenblas
+DESTDIR ?=
+FUZZ_SECONDS ?= 60
+FUZZ_CC ?= clang
+ARM64_CC ?= aarch64-linux-gnu-gcc
+INSTALL ?= install
+JOBS ?= $(shell nproc)
 
+# Short lines; V=1 shows the commands.
+V ?= 0
+ifeq ($(V),0)
+Q := @
+say = @echo "  $(1) $(2)"
+endif
+
+# ------------------------------------------------------------- variants
+SANITIZE.release :=
+SANITIZE.noopt :=
+SANITIZE.asan := -fsanitize=address,undefined -fno-sanitize-recover=all
+SANITIZE.tsan := -fsanitize=thread
+SANITIZE.fuzz := -fsanitize=fuzzer-no-link,address,undefined \
+  -fno-sanitize-recover=all
+SANITIZE.arm64 :=
+SANITIZE.lint :=
+
+# _FORTIFY_SOURCE does nothing without optimisation, and gets in the way of
+# the sanitizers' own checks.
+FLAGS.release := -O2 -D_FORTIFY_SOURCE=3
+FLAGS.noopt := -O0 -DPOTLUCK_DEBUG
+FLAGS.asan := -O1 -DPOTLUCK_DEBUG
+FLAGS.tsan := -O1 -DPOTLUCK_DEBUG
+FLAGS.fuzz := -O1 -DPOTLUCK_DEBUG
+FLAGS.arm64 := -O2 -D_FORTIFY_SOURCE=3
+FLAGS.lint := -O1 -DPOTLUCK_DEBUG
+ifeq ($(FLAGS.$(BUILD)),)
+$(error BUILD=$(BUILD) is not one of release, noopt, asan, tsan, fuzz, arm64, lint)
+endif
+ifeq ($(BUILD),fuzz)
+override CC := $(FUZZ_CC)
+endif
+ifeq ($(BUILD),lint)
+override CC := clang
+endif
+ifeq ($(BUILD),arm64)
+override CC := $(ARM64_CC)
+# OpenBLAS's headers do not depend on the architecture, but lie in a folder
+# that is named after it.
+override CPPFLAGS += -idirafter /usr/include/$(shell cc -print-multiarch)
+endif
+
+# ---------------------------------------------------------------- flags
 WARN := -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wdouble-promotion \
   -Wformat=2 -Wundef -Wvla -Wstrict-prototypes -Wmissing-prototypes \
   -Wold-style-definition -Wcast-align -Wcast-qual -Wwrite-strings \
   -Wimplicit-fallthrough -Wswitch-enum -Wnull-dereference
-GCC_WARN := -Wlogical-op -Wduplicated-cond -Wduplicated-branches
-ifneq (,$(findstring gcc,$(shell $(CC) --version | head -n 1)))
-WARN += $(GCC_WARN)
-else ifneq (,$(findstring Free Software,$(shell $(CC) --version)))
-WARN += $(GCC_WARN)
+ifeq (,$(findstring clang,$(shell $(CC) --version)))
+WARN += -Wlogical-op -Wduplicated-cond -Wduplicated-branches
 endif
 ifeq ($(CI),true)
 WARN += -Werror
@@ -26,69 +72,223 @@ HARDEN := -fstack-protector-strong -fstack-clash-protection -fPIE
 ifeq ($(ARCH),x86_64)
 HARDEN += -fcf-protection
 endif
-LINK_HARDEN := -pie -Wl,-z,relro,-z,now
 
-FLAGS.release := -O2 -D_FORTIFY_SOURCE=3
-FLAGS.asan := -O1 -DPOTLUCK_DEBUG -fsanitize=address,undefined \
-  -fno-sanitize-recover=all
-FLAGS.tsan := -O1 -DPOTLUCK_DEBUG -fsanitize=thread
-FLAGS.noopt := -O0 -DPOTLUCK_DEBUG
-VARIANT := $(FLAGS.$(BUILD))
-ifeq ($(VARIANT),)
-$(error BUILD=$(BUILD) is not one of release, asan, tsan, noopt)
-endif
-
-# Numerics: no contraction, no fast math, no march=native (docs/NUMERICS.md).
-override CPPFLAGS += -I. -I$(OUT) -D_POSIX_C_SOURCE=200809L -D_DEFAULT_SOURCE -D_GNU_SOURCE
+# Numerics (docs/NUMERICS.md): no contraction, no fast math. No -march=native
+# either: one binary serves every machine of a pool.
+# _GNU_SOURCE (which implies POSIX.1-2008) is for the affinity mask.
+override CPPFLAGS += -I. -I$(OUT) -D_GNU_SOURCE
 BASE_CFLAGS := -std=c17 -g -fno-omit-frame-pointer -ffp-contract=off \
-  -fno-math-errno -pthread $(HARDEN) $(VARIANT) $(CFLAGS)
-BASE_LDFLAGS := $(LINK_HARDEN) -pthread $(filter -fsanitize=%,$(VARIANT)) \
-  $(LDFLAGS)
+  -fno-math-errno -pthread $(HARDEN) $(FLAGS.$(BUILD)) $(SANITIZE.$(BUILD)) \
+  $(CFLAGS)
+BASE_LDFLAGS := -pie -Wl,-z,relro,-z,now,--as-needed -pthread \
+  $(SANITIZE.$(BUILD)) $(LDFLAGS)
+OPENBLAS_LIBS ?= -lopenblas
 LIBS := $(OPENBLAS_LIBS) -ljansson -lm
 
-LIB_SRC := $(wildcard common/*.c engine/*.c)
-LIB_OBJ := $(LIB_SRC:%.c=$(OUT)/%.o)
-CLIENT_OBJ := $(patsubst %.c,$(OUT)/%.o,$(wildcard client/*.c))
-TESTLIB_OBJ := $(patsubst %.c,$(OUT)/%.o,$(wildcard tests/lib/*.c))
-TESTS := $(patsubst %.c,$(OUT)/%,$(wildcard tests/unit/*.c tests/golden/*.c))
-TOOLS := $(patsubst %.c,$(OUT)/%,$(wildcard tests/tools/*.c))
-BENCHES := $(patsubst %.c,$(OUT)/%,$(wildcard tests/bench/*.c))
-
-.PHONY: all check clean
-all: $(OUT)/potluck
-
-# One ISA a file, with its own flags; empty on other architectures.
+# One instruction set a file, named by its suffix; a file compiles to nothing
+# on another architecture, so no flags there.
 ifeq ($(ARCH),x86_64)
-$(OUT)/engine/%_avx2.o: ISA_FLAGS := -mavx2 -mf16c
-$(OUT)/tests/bench/%_sse41.o: ISA_FLAGS := -msse4.1
-$(OUT)/tests/bench/%_vnni.o: ISA_FLAGS := -mavx512f -mavx512bw -mavx512vl \
-  -mavx512vnni -mf16c -mfma
+$(OUT)/%_sse41.o $(OUT)/%_sse41.tidy: ISA_FLAGS := -msse4.1
+$(OUT)/%_avx.o $(OUT)/%_avx.tidy: ISA_FLAGS := -mavx
+$(OUT)/%_avx2.o $(OUT)/%_avx2.tidy: ISA_FLAGS := -mavx2 -mf16c
+$(OUT)/%_vnni.o $(OUT)/%_vnni.tidy: ISA_FLAGS := -mavx512f -mavx512bw \
+  -mavx512vl -mavx512vnni -mf16c -mfma
 endif
-# cmocka's macros do not survive -Wconversion.
-$(OUT)/tests/%.o: WARN_OFF := -Wno-conversion -Wno-cast-qual \
+ifeq ($(ARCH),aarch64)
+$(OUT)/%_dotprod.o $(OUT)/%_dotprod.tidy: ISA_FLAGS := \
+  -march=armv8.2-a+dotprod
+$(OUT)/%_i8mm.o $(OUT)/%_i8mm.tidy: ISA_FLAGS := \
+  -march=armv8.2-a+dotprod+i8mm
+endif
+# cmocka's macros do not survive these.
+$(OUT)/tests/%.o $(OUT)/tests/%.tidy: WARN_OFF := -Wno-conversion -Wno-cast-qual \
   -Wno-double-promotion -Wno-float-conversion -Wno-sign-conversion
 
-$(OUT)/%.o: %.c Makefile
+# ---------------------------------------------------------------- files
+# A folder with a main.c is an executable; its other files form an archive of
+# their own, so that tests link them too.
+EXE.client := potluck
+EXE.coordinator := potluck-coordinator
+EXE.worker := potluck-worker
+PARTS := $(patsubst %/main.c,%,$(wildcard client/main.c coordinator/main.c \
+  worker/main.c))
+EXES := $(foreach p,$(PARTS),$(OUT)/$(EXE.$(p)))
+
+LIB_SRC := $(wildcard common/*.c engine/*.c proto/*.c)
+LIB_OBJ := $(LIB_SRC:%.c=$(OUT)/%.o)
+part_src = $(filter-out $(1)/main.c,$(wildcard $(1)/*.c))
+PART_LIBS := $(foreach p,client coordinator worker,$(if \
+  $(call part_src,$(p)),$(OUT)/lib$(p).a))
+LIBPOTLUCK := $(OUT)/libpotluck.a
+
+TESTLIB_OBJ := $(patsubst %.c,$(OUT)/%.o,$(wildcard tests/lib/*.c))
+# The demo needs a tool, but has no cmocka.
+TOOLLIB_OBJ := $(patsubst %.c,$(OUT)/%.o,$(if $(wildcard tests/lib/*.c),\
+  $(shell grep -L cmocka tests/lib/*.c)))
+TESTS := $(patsubst %.c,$(OUT)/%,$(wildcard tests/unit/*.c tests/golden/*.c))
+TOOLS := $(patsubst %.c,$(OUT)/%,$(wildcard tests/tools/*.c))
+# A benchmark is bench_NAME.c; other files of the folder are linked to each.
+BENCHES := $(patsubst %.c,$(OUT)/%,$(wildcard tests/bench/bench_*.c))
+BENCH_OBJ := $(patsubst %.c,$(OUT)/%.o,$(filter-out \
+  $(wildcard tests/bench/bench_*.c),$(wildcard tests/bench/*.c)))
+FUZZ_NAMES := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
+FUZZERS := $(FUZZ_NAMES:%=$(OUT)/tests/fuzz/fuzz_%)
+REPLAYS := $(FUZZ_NAMES:%=$(OUT)/tests/fuzz/replay_%)
+
+.PHONY: all check asan tsan valgrind lint bench mutants fuzz fuzz-replay \
+  arm64 fresh install uninstall clean help tools tests objects FORCE
+.DELETE_ON_ERROR:
+# Objects of test programs are worth keeping between runs.
+.SECONDARY:
+
+## all: every executable (the default)
+all: $(EXES) $(LIBPOTLUCK)
+
+# ---------------------------------------------------------------- rules
+# The flags in use; rewritten only when they change, so that CC=clang or
+# CI=true rebuilds what it must.
+FLAGS_NOW := $(CC) $(CPPFLAGS) $(BASE_CFLAGS) $(WARN) $(BASE_LDFLAGS) $(LIBS)
+ifneq ($(strip $(file <$(OUT)/flags)),$(strip $(FLAGS_NOW)))
+$(OUT)/flags: FORCE
+	$(shell mkdir -p $(@D))$(file >$@,$(FLAGS_NOW))
+	@:
+endif
+
+$(OUT)/%.o: %.c Makefile $(OUT)/flags
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(BASE_CFLAGS) $(WARN) $(WARN_OFF) $(ISA_FLAGS) \
+	$(call say,CC,$@)
+	$(Q)$(CC) $(CPPFLAGS) $(BASE_CFLAGS) $(WARN) $(WARN_OFF) $(ISA_FLAGS) \
 	  -MMD -MP -c $< -o $@
 
-$(OUT)/libpotluck.a: $(LIB_OBJ)
+# `q` and not `r`: two folders may have a net.o each.
+$(LIBPOTLUCK): $(LIB_OBJ)
 	@rm -f $@
-	$(AR) rcs $@ $^
+	$(call say,AR,$@)
+	$(Q)$(AR) qcs $@ $^
 
-$(OUT)/potluck: $(CLIENT_OBJ) $(OUT)/libpotluck.a
-	$(CC) $(BASE_LDFLAGS) -o $@ $^ $(LIBS)
+define part_rules
+$(OUT)/lib$(1).a: $(patsubst %.c,$(OUT)/%.o,$(call part_src,$(1)))
+	@rm -f $$@
+	$$(call say,AR,$$@)
+	$$(Q)$$(AR) qcs $$@ $$^
+$(OUT)/$(EXE.$(1)): $(OUT)/$(1)/main.o \
+  $(filter $(OUT)/lib$(1).a,$(PART_LIBS)) $(LIBPOTLUCK)
+	$$(call say,LD,$$@)
+	$$(Q)$$(CC) $$(BASE_LDFLAGS) -o $$@ $$^ $(LIBS) $(LIBS.$(1))
+endef
+$(foreach p,client coordinator worker,$(eval $(call part_rules,$(p))))
 
-$(TESTS): $(OUT)/%: $(OUT)/%.o $(TESTLIB_OBJ) $(OUT)/libpotluck.a
-	$(CC) $(BASE_LDFLAGS) -o $@ $^ -lcmocka $(LIBS)
-$(TOOLS): $(OUT)/%: $(OUT)/%.o $(TESTLIB_OBJ) $(OUT)/libpotluck.a
-	$(CC) $(BASE_LDFLAGS) -o $@ $^ $(LIBS)
+$(TESTS): $(OUT)/%: $(OUT)/%.o $(TESTLIB_OBJ) $(PART_LIBS) $(LIBPOTLUCK)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(BASE_LDFLAGS) -o $@ $^ -lcmocka $(LIBS)
+$(TOOLS): $(OUT)/%: $(OUT)/%.o $(TOOLLIB_OBJ) $(PART_LIBS) $(LIBPOTLUCK)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(BASE_LDFLAGS) -o $@ $^ $(LIBS)
+$(BENCHES): $(OUT)/%: $(OUT)/%.o $(BENCH_OBJ) $(LIBPOTLUCK)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(BASE_LDFLAGS) -o $@ $^ $(LIBS)
+$(FUZZERS): $(OUT)/%: $(OUT)/%.o $(LIBPOTLUCK)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(BASE_LDFLAGS) -fsanitize=fuzzer -o $@ $^ $(LIBS)
+$(REPLAYS): $(OUT)/tests/fuzz/replay_%: $(OUT)/tests/fuzz/fuzz_%.o \
+  $(OUT)/tests/fuzz/replay_main.o $(LIBPOTLUCK)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(BASE_LDFLAGS) -o $@ $^ $(LIBS)
 
-check: $(TESTS)
-	@set -e; for t in $(TESTS); do echo "== $$t"; timeout 300 $$t; done
+tools: $(TOOLS)
+tests: $(TESTS)
+objects: $(LIB_OBJ) $(PART_LIBS)
 
+# --------------------------------------------------------------- checks
+# Golden and tool-using tests find programs of their own variant here.
+RUN_TESTS = POTLUCK_BUILD=$(OUT) JOBS=$(JOBS) sh tests/run.sh
+
+## check: unit and golden tests, one process each (BUILD=... for a variant)
+check: $(TESTS) $(TOOLS) $(EXES)
+	@$(RUN_TESTS) $(TESTS)
+
+## asan, tsan: the same tests under ASan + UBSan, under TSan
+asan tsan:
+	@$(MAKE) --no-print-directory BUILD=$@ check
+
+## valgrind: the unit tests under valgrind (leaks, uninitialised values)
+valgrind: $(filter $(OUT)/tests/unit/%,$(TESTS)) $(TOOLS)
+	@WRAP="valgrind -q --error-exitcode=99 --leak-check=full \
+	  --errors-for-leak-kinds=definite" TIMEOUT=1800 \
+	  $(RUN_TESTS) $(filter $(OUT)/tests/unit/%,$(TESTS))
+
+## lint: format, layers, banned words, headers alone, clang-tidy, cppcheck
+lint:
+	@sh tests/lint.sh
+	@$(MAKE) --no-print-directory -k -j$(JOBS) BUILD=lint headers tidy
+	@echo "lint: nothing to say"
+
+# clang-tidy also prints clang's own warnings, so the tree stays free of
+# those too.  Stamps, as a file that has not changed needs no second look.
+LINT_C := $(wildcard $(foreach d,common engine proto coordinator worker \
+  client tests/lib tests/unit tests/golden tests/tools tests/fuzz \
+  tests/bench,$(d)/*.c))
+LINT_H := $(wildcard $(foreach d,common engine proto coordinator worker \
+  client tests/lib tests/bench,$(d)/*.h))
+.PHONY: headers tidy
+headers: $(LINT_H:%=$(OUT)/%.ok)
+tidy: $(LINT_C:%.c=$(OUT)/%.tidy)
+$(OUT)/%.tidy: %.c .clang-tidy Makefile $(LINT_H)
+	@mkdir -p $(@D)
+	$(call say,TIDY,$<)
+	$(Q)clang-tidy --quiet $< -- $(CPPFLAGS) $(BASE_CFLAGS) $(WARN) \
+	  $(WARN_OFF) $(ISA_FLAGS) 2>$@.log || { cat $@.log; exit 1; }
+	@touch $@
+# A header that includes what it needs compiles alone.
+$(OUT)/%.h.ok: %.h Makefile $(LINT_H)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(CPPFLAGS) $(BASE_CFLAGS) $(WARN) -Werror \
+	  -Wno-unused-function -fsyntax-only -x c $<
+	@touch $@
+
+## mutants: one-line bugs, each of which must turn a named test red
+mutants:
+	@MAKE="$(MAKE)" sh tests/mutants/run.sh
+
+## fuzz: libFuzzer over each target for FUZZ_SECONDS (60); needs clang
+fuzz:
+	@$(MAKE) --no-print-directory BUILD=fuzz fuzz-run
+.PHONY: fuzz-run
+fuzz-run: $(FUZZERS)
+	@FUZZ_SECONDS=$(FUZZ_SECONDS) sh tests/fuzz/run.sh $(OUT) $(FUZZ_NAMES)
+
+## fuzz-replay: the recorded inputs of every fuzz target, under ASan + UBSan
+fuzz-replay:
+	@$(MAKE) --no-print-directory BUILD=asan fuzz-replay-run
+.PHONY: fuzz-replay-run
+fuzz-replay-run: $(REPLAYS)
+	@sh tests/fuzz/replay.sh $(OUT) $(FUZZ_NAMES)
+
+## arm64: compile check for 64-bit ARM; needs ARM64_CC
+arm64:
+	@$(MAKE) --no-print-directory BUILD=arm64 objects
+
+## bench: tables of speed (release build)
+bench: $(EXES) $(TOOLS) $(BENCHES)
+	@POTLUCK_BUILD=$(OUT) sh tests/bench/run.sh
+
+## fresh: the demo in a bare Debian (needs root and debootstrap)
+fresh:
+	@sh deploy/fresh.sh
+
+# -------------------------------------------------------------- install
+## install, uninstall: into DESTDIR and PREFIX (/usr/local)
+install: $(EXES)
+	$(INSTALL) -d $(DESTDIR)$(PREFIX)/bin
+	$(INSTALL) -m 755 $(EXES) $(DESTDIR)$(PREFIX)/bin
+uninstall:
+	rm -f $(foreach p,$(PARTS),$(DESTDIR)$(PREFIX)/bin/$(EXE.$(p)))
+
+## clean: remove build/
 clean:
 	rm -rf build
+
+help:
+	@sed -n 's/^## //p' Makefile
 
 -include $(shell find $(OUT) -name '*.d' 2>/dev/null)

@@ -160,7 +160,7 @@ double nm_pow64(double base, double e)
 void nm_sincos64(double x, double *s, double *c)
 {
     if (!(fabs(x) <= 0x1p20)) {
-        *s = *c = NAN;
+        *s = *c = (double)NAN;
         return;
     }
     const double n = rint(x * 0x1.45f306dc9c883p-1);

@@ -150,7 +150,8 @@ static void dequantize_q6_k(const struct block_q6_k *b, float *y)
         const int low = b->ql[64 * h + l + 32 * (part & 1)];
         const int q = (part & 2 ? low >> 4 : low & 15) |
                       (b->qh[32 * h + l] >> 2 * part & 3) << 4;
-        y[n] = d * (float)b->scales[n / 16] * (float)(q - 32);
+        const int8_t sc = b->scales[n / 16];
+        y[n] = d * (float)sc * (float)(q - 32);
     }
 }
 
