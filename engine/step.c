@@ -618,7 +618,7 @@ const float *step_x(const struct step *st)
     return st->x;
 }
 
-const float *step_logits(const struct step *st, uint32_t n)
+float *step_logits(struct step *st, uint32_t n)
 {
     return st->logits + (size_t)n * st->s->head.n_rows;
 }

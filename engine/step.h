@@ -82,7 +82,7 @@ void step_cancel(struct step *st);
 /* After DONE: the rows for the next stage, [n_rows][n_embd]. */
 const float *step_x(const struct step *st);
 /* After DONE with head: the n-th wanted row, [vocab_end - vocab_first]. */
-const float *step_logits(const struct step *st, uint32_t n);
+float *step_logits(struct step *st, uint32_t n);
 
 /* Serve another shard: y = E(x) for n_rows <= rows_max rows. Not between
  * step_begin and DONE of the same struct step.  ST_INVALID if the expert is

@@ -1,0 +1,257 @@
+/* cmd_bench.c - potluck bench: prompt and answer speed of this machine.
+ *
+ * prefill: tokens/s of a fresh prompt of -p tokens; decode: tokens/s over -n
+ * steps of -b streams, each after a prompt. Medians of -r runs. Beside them
+ * the read bandwidth of the memory, measured here, and the share of it that
+ * decode's weight reads make up. */
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "client/commands.h"
+#include "common/clock.h"
+#include "common/rng.h"
+
+#define RUNS_MAX   100
+#define READ_BYTES (256u << 20) /* past any cache of an ordinary PC */
+
+struct bench {
+    struct model_options model;
+    uint32_t n_prompt, n_decode, n_streams, n_runs;
+    bool json;
+    struct runner r;
+    double prefill[RUNS_MAX], decode[RUNS_MAX]; /* tokens/s */
+    double read_bandwidth;                      /* bytes/s */
+    uint64_t active_bytes;
+};
+
+static int by_value(const void *a, const void *b)
+{
+    const double x = *(const double *)a, y = *(const double *)b;
+    return x < y ? -1 : x > y;
+}
+
+static double median(double *v, uint32_t n)
+{
+    qsort(v, n, sizeof *v, by_value);
+    return n % 2 ? v[n / 2] : (v[n / 2 - 1] + v[n / 2]) / 2;
+}
+
+/* --------------------------------------------------- read bandwidth */
+
+struct reading {
+    const uint64_t *data;
+    size_t n; /* words */
+    uint32_t n_items;
+    uint64_t sums[POOL_THREADS_MAX];
+};
+
+static void read_item(void *arg, uint32_t item, uint32_t thread)
+{
+    struct reading *r = arg;
+    const size_t each = r->n / r->n_items;
+    const uint64_t *p = r->data + item * each;
+    /* independent sums, so that the adds do not bound it */
+    uint64_t s[16] = {0};
+    for (size_t i = 0; i + 16 <= each; i += 16) {
+        __builtin_prefetch(p + i + 512);
+        for (size_t j = 0; j < 16; j++) s[j] += p[i + j];
+    }
+    for (size_t j = 0; j < 16; j++) r->sums[thread] += s[j];
+}
+
+static enum status measure_bandwidth(struct bench *b, struct error *err)
+{
+    struct pool *pool = b->r.shard->pool;
+    uint64_t *data = mem_alloc(READ_BYTES);
+    struct reading *r = mem_zalloc(sizeof *r);
+    if (!data || !r) {
+        mem_free(data);
+        mem_free(r);
+        return error_set(err, ST_NO_MEMORY, "buffer to measure bandwidth");
+    }
+    memset(data, 1, READ_BYTES);
+    *r = (struct reading){.data = data,
+                          .n = READ_BYTES / sizeof *data,
+                          .n_items = 8 * pool_n_threads(pool)};
+    for (int run = 0; run < 7; run++) {
+        const uint64_t start = clock_now_ns();
+        pool_run(pool, read_item, r, r->n_items);
+        const double rate = READ_BYTES * 1e9 / (double)(clock_now_ns() - start);
+        if (rate > b->read_bandwidth) b->read_bandwidth = rate;
+    }
+    mem_free(data);
+    mem_free(r);
+    return ST_OK;
+}
+
+/* -------------------------------------------------------------- runs */
+
+static enum status ignore_row(void *arg, size_t index, float *logits,
+                              struct error *err)
+{
+    (void)arg;
+    (void)index;
+    (void)logits;
+    return interrupted() ? error_set(err, ST_INTERRUPTED, "interrupted")
+                         : ST_OK;
+}
+
+static enum status decode_steps(struct bench *b, struct rng *rng,
+                                uint32_t length, struct error *err)
+{
+    struct step_row rows[STEP_ROWS_MAX];
+    for (uint32_t n = 0; n < b->n_decode; n++) {
+        for (uint32_t i = 0; i < b->n_streams; i++) {
+            rows[i] = (struct step_row){
+                .seq = i,
+                .pos = length + n,
+                .token = (int32_t)rng_below(rng, b->r.model.n_vocab),
+                .want = true};
+        }
+        const struct step_input in = {.rows = rows,
+                                      .n_rows = b->n_streams,
+                                      .embed = true,
+                                      .layer_end = b->r.model.n_layer,
+                                      .head = true};
+        const enum status st = step_begin(b->r.step, &in, err);
+        if (st != ST_OK) return st;
+        if (step_run(b->r.step) != STEP_DONE) {
+            return error_set(err, ST_INVALID, "the step did not end");
+        }
+        if (interrupted()) return error_set(err, ST_INTERRUPTED, "interrupted");
+    }
+    return ST_OK;
+}
+
+static enum status one_run(struct bench *b, uint32_t run, struct error *err)
+{
+    struct rng rng = {run};
+    const size_t n = b->n_prompt;
+    int32_t *prompt = mem_zalloc_array(n, sizeof *prompt);
+    if (!prompt) return error_set(err, ST_NO_MEMORY, "prompt");
+    for (size_t i = 0; i < n; i++) {
+        prompt[i] = (int32_t)rng_below(&rng, b->r.model.n_vocab);
+    }
+    enum status st = ST_OK;
+    for (uint32_t i = 0; st == ST_OK && i < b->n_streams; i++) {
+        const uint64_t start = clock_now_ns();
+        st = runner_feed(&b->r, i, prompt, n, false, ignore_row, NULL, err);
+        if (i == 0) {
+            b->prefill[run] =
+                (double)n * 1e9 / (double)(clock_now_ns() - start);
+        }
+    }
+    const uint64_t start = clock_now_ns();
+    if (st == ST_OK) st = decode_steps(b, &rng, b->n_prompt, err);
+    b->decode[run] = (double)b->n_decode * b->n_streams * 1e9 /
+                     (double)(clock_now_ns() - start);
+    for (uint32_t i = 0; i < b->n_streams; i++) runner_drop(&b->r, i);
+    mem_free(prompt);
+    return st;
+}
+
+static enum status print_figures(struct bench *b, const char *path,
+                                 struct error *err)
+{
+    const double prefill = median(b->prefill, b->n_runs);
+    const double decode = median(b->decode, b->n_runs);
+    const struct shard_options *o = &b->r.shard->options;
+    /* each step reads the active weights once; with several streams a
+     * mixture of experts reads more, which is not counted */
+    const double share =
+        decode / b->n_streams * (double)b->active_bytes / b->read_bandwidth;
+    char cpu[64];
+    cpu_model_name(cpu, sizeof cpu);
+    if (b->json) {
+        return print_json(
+            json_pack("{s:o, s:s, s:s, s:i, s:i, s:i, s:i, s:i, s:f, s:f, s:I, "
+                      "s:f, s:f, s:I}",
+                      "model", json_text(path, strlen(path)), "cpu", cpu, "isa",
+                      isa_name(o->isa), "threads", o->n_threads, "n_prompt",
+                      b->n_prompt, "n_decode", b->n_decode, "streams",
+                      b->n_streams, "runs", b->n_runs, "prefill_tokens_per_s",
+                      prefill, "decode_tokens_per_s", decode, "active_bytes",
+                      (json_int_t)b->active_bytes, "read_bytes_per_s",
+                      b->read_bandwidth, "decode_bandwidth_share", share,
+                      "planned_bytes", (json_int_t)b->r.plan.total),
+            err);
+    }
+    char bytes[32];
+    printf("%s, %s, %u threads, median of %u runs\n", cpu, isa_name(o->isa),
+           o->n_threads, b->n_runs);
+    printf("prefill  %10.2f tokens/s   (%u tokens)\n", prefill, b->n_prompt);
+    printf("decode   %10.2f tokens/s   (%u tokens, %u stream%s, after %u)\n",
+           decode, b->n_decode, b->n_streams, b->n_streams == 1 ? "" : "s",
+           b->n_prompt);
+    printf("memory   %10.2f GB/s read; decode reads %s a step, %.0f %% of it\n",
+           b->read_bandwidth / 1e9, human_bytes(bytes, b->active_bytes),
+           100 * share);
+    return ST_OK;
+}
+
+static enum status run(struct bench *b, const char *path, struct error *err)
+{
+    struct shard_options *o = &b->model.shard;
+    struct progress progress = {.label = "loading"};
+    o->n_ctx = b->n_prompt + b->n_decode;
+    o->n_seq_max = b->n_streams;
+    o->outputs_max = b->n_streams;
+    if (o->rows_max < b->n_streams) o->rows_max = b->n_streams;
+    o->progress = progress_bytes;
+    o->progress_arg = &progress;
+    struct gguf *g = NULL;
+    struct model model = {0};
+    enum status st = gguf_open(&g, path, err);
+    if (st == ST_OK) st = model_describe(&model, g, err);
+    if (st == ST_OK) b->active_bytes = model_active_bytes(&model);
+    model_fini(&model);
+    gguf_close(g);
+    if (st == ST_OK) st = runner_open(&b->r, path, o, false, err);
+    progress_end(&progress);
+    if (st == ST_OK) st = measure_bandwidth(b, err);
+    if (st == ST_OK) st = one_run(b, 0, err); /* warm-up */
+    for (uint32_t i = 0; st == ST_OK && i < b->n_runs; i++) {
+        st = one_run(b, i, err);
+    }
+    if (st == ST_OK) st = print_figures(b, path, err);
+    runner_close(&b->r);
+    return st;
+}
+
+int cmd_bench(int argc, char **argv)
+{
+    struct error err;
+    struct bench b = {
+        .n_prompt = 512, .n_decode = 64, .n_streams = 1, .n_runs = 5};
+    if (model_options_defaults(&b.model, &err) != ST_OK) return fail(&err);
+    const struct option table[] = {
+        {"--prompt", 'p', OPTION_U32, &b.n_prompt, "N",
+         "prompt tokens (default 512)", 1, MODEL_CTX_MAX / 2},
+        {"--tokens", 'n', OPTION_U32, &b.n_decode, "N",
+         "tokens to decode (default 64)", 1, MODEL_CTX_MAX / 2},
+        {"--streams", 'b', OPTION_U32, &b.n_streams, "N",
+         "sequences decoded together (default 1)", 1, 1024},
+        {"--runs", 'r', OPTION_U32, &b.n_runs, "N", "runs (default 5)", 1,
+         RUNS_MAX},
+        {"--json", 0, OPTION_FLAG, &b.json, NULL, "print one JSON object", 0,
+         0},
+        MODEL_OPTIONS(&b.model),
+    };
+    const char *words[1];
+    size_t n_words;
+    int code;
+    if (!parse_command(table, COUNT_OF(table), "bench MODEL.gguf [OPTIONS]",
+                       argc, argv, words, 1, &n_words, &code)) {
+        return code;
+    }
+    enum status st = model_options_finish(&b.model, &err);
+    if (st == ST_OK && n_words == 0) {
+        st = error_set(&err, ST_USAGE, "bench needs a model file");
+    }
+    if (st != ST_OK) return fail(&err);
+    catch_interrupt();
+    st = run(&b, words[0], &err);
+    return st == ST_OK ? EXIT_CODE_OK : fail(&err);
+}

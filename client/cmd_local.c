@@ -1,0 +1,277 @@
+/* cmd_local.c - potluck local: a prompt through a model in this process. */
+#include <errno.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#include "client/commands.h"
+
+#define PROMPT_MAX (16u << 20)
+
+struct local {
+    struct model_options model;
+    struct sample_params sample;
+    const char *instruction, *system, *logits_path;
+    uint32_t n_max;
+    uint64_t seed;
+    bool raw, json, stats;
+    /* running */
+    struct runner runner;
+    struct detokenizer detok;
+    struct buf text;
+    size_t printed;
+    FILE *logits;
+};
+
+/* PROMPT, standard input where it is absent or "-", the instruction first. */
+static enum status read_prompt(const struct local *l, const char *word,
+                               struct buf *prompt, struct error *err)
+{
+    buf_init(prompt, PROMPT_MAX);
+    enum status st = ST_OK;
+    if (l->instruction) {
+        st = buf_append(prompt, l->instruction, strlen(l->instruction));
+        if (st == ST_OK && word) st = buf_append(prompt, "\n\n", 2);
+    }
+    const bool use_stdin =
+        word ? strcmp(word, "-") == 0 : !l->instruction || !isatty(0);
+    if (st == ST_OK && !word && l->instruction && use_stdin) {
+        st = buf_append(prompt, "\n\n", 2);
+    }
+    if (st != ST_OK) return error_set(err, st, "prompt");
+    if (use_stdin) {
+        const size_t before = prompt->len;
+        st = read_all_stdin(prompt, err);
+        if (st == ST_OK && prompt->len == before && l->instruction) {
+            prompt->len -= 2; /* nothing came: the instruction stands alone */
+            prompt->data[prompt->len] = '\0';
+        }
+        return st;
+    }
+    if (!word) return ST_OK;
+    st = buf_append(prompt, word, strlen(word));
+    return st == ST_OK ? ST_OK : error_set(err, st, "prompt");
+}
+
+static enum status on_token(void *arg, int32_t id, const float *logits,
+                            struct error *err)
+{
+    struct local *l = arg;
+    if (l->logits && fwrite(logits, sizeof *logits, l->runner.model.n_vocab,
+                            l->logits) != l->runner.model.n_vocab) {
+        return error_set(err, ST_IO, "%s: %s", l->logits_path, strerror(errno));
+    }
+    if (!tokenizer_is_end(l->runner.tokenizer, id)) {
+        const enum status st = detokenizer_push(&l->detok, id, &l->text);
+        if (st != ST_OK) return error_set(err, st, "answer's text");
+    }
+    if (!l->json && l->text.len > l->printed) {
+        fwrite(l->text.data + l->printed, 1, l->text.len - l->printed, stdout);
+        if (fflush(stdout) != 0) {
+            return error_set(err, ST_IO, "standard output: %s",
+                             strerror(errno));
+        }
+        l->printed = l->text.len;
+    }
+    if (interrupted()) return error_set(err, ST_INTERRUPTED, "interrupted");
+    return ST_OK;
+}
+
+static double per_second(size_t n, uint64_t ns)
+{
+    return ns ? (double)n * 1e9 / (double)ns : 0;
+}
+
+static enum status print_result(const struct local *l, size_t n_prompt,
+                                const struct generation *g, const char *reason,
+                                struct error *err)
+{
+    json_t *tokens = json_array();
+    for (size_t i = 0; i < g->tokens.n; i++) {
+        json_array_append_new(tokens, json_integer(g->tokens.id[i]));
+    }
+    /* the first token comes out of the prompt's own steps */
+    const size_t decoded = g->tokens.n ? g->tokens.n - 1 : 0;
+    return print_json(
+        json_pack("{s:o, s:o, s:I, s:{s:f, s:f, s:f, s:f}, s:I, s:s}", "text",
+                  json_text(l->text.data, l->text.len), "tokens", tokens,
+                  "prompt_tokens", (json_int_t)n_prompt, "timings", "prompt_ms",
+                  (double)g->prompt_ns / 1e6, "prompt_per_second",
+                  per_second(n_prompt, g->prompt_ns), "predicted_ms",
+                  (double)g->decode_ns / 1e6, "predicted_per_second",
+                  per_second(decoded, g->decode_ns), "seed",
+                  (json_int_t)l->seed, "finish_reason", reason),
+        err);
+}
+
+static enum status generate(struct local *l, const struct tokens *prompt,
+                            struct error *err)
+{
+    struct sampler *sampler = NULL;
+    enum status st =
+        sampler_create(&sampler, &l->sample, l->runner.model.n_vocab, err);
+    if (st != ST_OK) return st;
+    struct generation g = {
+        .n_max = l->n_max, .sampler = sampler, .token = on_token, .arg = l};
+    detokenizer_init(&l->detok, l->runner.tokenizer, false);
+    /* the answer goes on where the prompt ended: keep its first space */
+    l->detok.first = false;
+    st = runner_generate(&l->runner, prompt->id, prompt->n, &g, err);
+    sampler_free(sampler);
+    const bool broken = st == ST_INTERRUPTED;
+    if (st == ST_OK || broken) {
+        const size_t before = l->text.len;
+        const enum status end = detokenizer_finish(&l->detok, &l->text);
+        if (end != ST_OK) st = error_set(err, end, "answer's text");
+        if (!l->json) {
+            fwrite(l->text.data + before, 1, l->text.len - before, stdout);
+            putchar('\n');
+        }
+    }
+    if (l->json && (st == ST_OK || broken)) {
+        struct error ignored;
+        const char *reason = broken ? "interrupted" : g.finish_reason;
+        const enum status printed =
+            print_result(l, prompt->n, &g, reason, broken ? &ignored : err);
+        if (!broken) st = printed;
+    }
+    if (l->stats && st == ST_OK) {
+        fprintf(stderr,
+                "prompt: %zu tokens, %.1f tokens/s; answer: %zu tokens, %.1f "
+                "tokens/s; %s\n",
+                prompt->n, per_second(prompt->n, g.prompt_ns), g.tokens.n,
+                per_second(g.tokens.n ? g.tokens.n - 1 : 0, g.decode_ns),
+                g.finish_reason);
+    }
+    tokens_fini(&g.tokens);
+    return st;
+}
+
+static enum status refuse_chat(const struct local *l, const char *path,
+                               struct error *err)
+{
+    if (l->system) {
+        return error_set(err, ST_UNSUPPORTED,
+                         "-s needs chat templates, which are not built yet");
+    }
+    struct gguf *g;
+    const enum status st = gguf_open(&g, path, err);
+    if (st != ST_OK) return st;
+    struct gguf_str template;
+    const bool chat =
+        gguf_get_str(g, "tokenizer.chat_template", &template, NULL) == ST_OK;
+    gguf_close(g);
+    if (!chat || l->raw) return ST_OK;
+    return error_set(err, ST_UNSUPPORTED,
+                     "%s has a chat template, which is not applied yet: --raw "
+                     "completes the text as it is",
+                     path);
+}
+
+static enum status run(struct local *l, const char *path, const char *word,
+                       struct error *err)
+{
+    struct buf prompt;
+    struct tokens ids = {0};
+    struct progress progress = {.label = "loading"};
+    enum status st = read_prompt(l, word, &prompt, err);
+    if (st == ST_OK) st = refuse_chat(l, path, err);
+    if (st == ST_OK) {
+        l->model.shard.progress = progress_bytes;
+        l->model.shard.progress_arg = &progress;
+        st = runner_open(&l->runner, path, &l->model.shard, true, err);
+        progress_end(&progress);
+    }
+    if (st == ST_OK) {
+        const struct tokenize_options options = {
+            .bos = tokenizer_add_bos(l->runner.tokenizer)};
+        st = tokenizer_encode(l->runner.tokenizer,
+                              prompt.data ? prompt.data : "", prompt.len,
+                              options, &ids, err);
+    }
+    if (st == ST_OK && l->logits_path) {
+        l->logits = fopen(l->logits_path, "wb");
+        if (!l->logits) {
+            st = error_set(err, ST_IO, "%s: %s", l->logits_path,
+                           strerror(errno));
+        }
+    }
+    if (st == ST_OK) st = generate(l, &ids, err);
+    if (l->logits && fclose(l->logits) != 0 && st == ST_OK) {
+        st = error_set(err, ST_IO, "%s: %s", l->logits_path, strerror(errno));
+    }
+    tokens_fini(&ids);
+    runner_close(&l->runner);
+    buf_fini(&prompt);
+    buf_fini(&l->text);
+    return st;
+}
+
+/* A seed nobody chose; below 2^53 so that JSON readers keep it whole. */
+static uint64_t fresh_seed(void)
+{
+    uint64_t seed = 0;
+    if (getrandom(&seed, sizeof seed, 0) != sizeof seed) return 1;
+    return seed >> 11;
+}
+
+int cmd_local(int argc, char **argv)
+{
+    struct error err;
+    struct local l = {.sample = sample_defaults(), .n_max = 256};
+    l.seed = UINT64_MAX;
+    if (model_options_defaults(&l.model, &err) != ST_OK) return fail(&err);
+    const struct option table[] = {
+        {"--instruction", 'p', OPTION_STRING, &l.instruction, "TEXT",
+         "an instruction; the prompt or standard input is its context", 0, 0},
+        {"--tokens", 'n', OPTION_U32, &l.n_max, "N",
+         "tokens at most (default 256)", 0, MODEL_CTX_MAX},
+        {"--temp", 0, OPTION_F32, &l.sample.temperature, "T",
+         "temperature (default 0.8); 0: always the likeliest", 0, 0},
+        {"--top-k", 0, OPTION_U32, &l.sample.top_k, "K",
+         "choose among the K likeliest (default 40); 0: all", 0, UINT32_MAX},
+        {"--top-p", 0, OPTION_F32, &l.sample.top_p, "P",
+         "... among those that make up P (default 0.95)", 0, 0},
+        {"--min-p", 0, OPTION_F32, &l.sample.min_p, "P",
+         "... that have P of the likeliest one's share (default 0)", 0, 0},
+        {"--typical", 0, OPTION_F32, &l.sample.typical_p, "P",
+         "locally typical sampling (default 1: off)", 0, 0},
+        {"--repeat-penalty", 0, OPTION_F32, &l.sample.repeat, "X",
+         "make recent tokens less likely (default 1: off)", 0, 0},
+        {"--seed", 0, OPTION_U64, &l.seed, "S",
+         "the same seed gives the same answer", 0, 0},
+        {"--system", 's', OPTION_STRING, &l.system, "TEXT",
+         "a system message (needs a chat template)", 0, 0},
+        {"--raw", 0, OPTION_FLAG, &l.raw, NULL,
+         "complete the text as it is, without a chat template", 0, 0},
+        {"--json", 0, OPTION_FLAG, &l.json, NULL, "print one JSON object", 0,
+         0},
+        {"--stats", 0, OPTION_FLAG, &l.stats, NULL, "print speeds to stderr", 0,
+         0},
+        {"--logits", 0, OPTION_STRING, &l.logits_path, "FILE",
+         "write the f32 logits of each generated position", 0, 0},
+        MODEL_OPTIONS(&l.model),
+    };
+    const char *words[2];
+    size_t n_words;
+    int code;
+    if (!parse_command(table, COUNT_OF(table),
+                       "local MODEL.gguf [OPTIONS] [PROMPT | -]", argc, argv,
+                       words, 2, &n_words, &code)) {
+        return code;
+    }
+    enum status st = model_options_finish(&l.model, &err);
+    if (st == ST_OK) st = sample_check(&l.sample, &err);
+    if (st == ST_OK && n_words == 0) {
+        st = error_set(&err, ST_USAGE, "local needs a model file");
+    }
+    if (st != ST_OK) return fail(&err);
+    if (l.seed == UINT64_MAX) l.seed = fresh_seed();
+    l.sample.seed = l.seed;
+    buf_init(&l.text, TOKENIZER_TEXT_MAX);
+    catch_interrupt();
+    st = run(&l, words[0], n_words == 2 ? words[1] : NULL, &err);
+    return st == ST_OK ? EXIT_CODE_OK : fail(&err);
+}

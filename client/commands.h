@@ -1,0 +1,102 @@
+/* commands.h - one function per potluck command, and what they share.
+ *
+ * Depends on: common, engine.  Thread: main. */
+#ifndef CLIENT_COMMANDS_H
+#define CLIENT_COMMANDS_H
+
+#include "common/buf.h"
+#include "common/options.h"
+#include "engine/runner.h"
+
+enum exit_code {
+    EXIT_CODE_OK = 0,
+    EXIT_CODE_FAILURE = 1,
+    EXIT_CODE_USAGE = 2,
+    EXIT_CODE_INTERRUPTED = 130,
+};
+
+/* argv[0] is the command's own name. Each returns an exit code. */
+int cmd_local(int argc, char **argv);
+int cmd_inspect(int argc, char **argv);
+int cmd_tokenize(int argc, char **argv);
+int cmd_detokenize(int argc, char **argv);
+int cmd_perplexity(int argc, char **argv);
+int cmd_bench(int argc, char **argv);
+
+/* Print "potluck: sentence" and return the exit code of its status. */
+int fail(const struct error *err);
+
+/* Options that every command with a model takes; call after the defaults. */
+struct model_options {
+    struct shard_options shard;
+    const char *kv;   /* name, or NULL */
+    const char *blas; /* name, or NULL */
+};
+#define MODEL_OPTIONS(m)                                                       \
+    {"--threads", 't',                                                         \
+     OPTION_U32,  &(m)->shard.n_threads,                                       \
+     "N",         "compute threads (default: one per physical core)",          \
+     1,           POOL_THREADS_MAX},                                           \
+        {"--ctx",                                                              \
+         'c',                                                                  \
+         OPTION_U32,                                                           \
+         &(m)->shard.n_ctx,                                                    \
+         "N",                                                                  \
+         "longest context (default: 4096, or what the model allows)",          \
+         1,                                                                    \
+         MODEL_CTX_MAX},                                                       \
+        {"--kv",   0,      OPTION_STRING,                                      \
+         &(m)->kv, "TYPE", "key/value cache: f16 (default) or f32",            \
+         0,        0},                                                         \
+        {"--batch",  0,                                                        \
+         OPTION_U32, &(m)->shard.rows_max,                                     \
+         "N",        "prompt tokens computed together (default 128)",          \
+         1,          STEP_ROWS_MAX},                                           \
+        {"--memory",  0,                                                       \
+         OPTION_SIZE, &(m)->shard.memory_max,                                  \
+         "SIZE",      "refuse to use more than this, as in 6G",                \
+         0,           0},                                                      \
+    {                                                                          \
+        "--blas", 0, OPTION_STRING, &(m)->blas, "WHEN",                        \
+            "OpenBLAS panels: measured (default), never, always", 0, 0         \
+    }
+NODISCARD enum status model_options_defaults(struct model_options *m,
+                                             struct error *err);
+NODISCARD enum status model_options_finish(struct model_options *m,
+                                           struct error *err);
+
+/* Parse; on --help print usage and the table to stdout. *done: the command is
+ * over, with *code. */
+bool parse_command(const struct option *table, size_t n, const char *usage,
+                   int argc, char **argv, const char **positional, size_t max,
+                   size_t *n_positional, int *code);
+
+/* All of standard input, or of a file; ST_TOO_LARGE over the buffer's max. */
+NODISCARD enum status read_all_stdin(struct buf *b, struct error *err);
+NODISCARD enum status read_all_file(const char *path, struct buf *b,
+                                    struct error *err);
+
+/* "1.25 GiB". text of at least 32 bytes, returned. */
+const char *human_bytes(char text[32], uint64_t n);
+
+/* A line on a terminal's stderr for work over two seconds: bytes, rate, time
+ * left. As shard_options.progress; arg is a struct progress. */
+struct progress {
+    const char *label;
+    uint64_t start_ns, shown_ns;
+};
+void progress_bytes(void *arg, uint64_t done, uint64_t total);
+void progress_end(struct progress *p);
+
+/* SIGINT and SIGTERM set a flag instead of ending the process. */
+void catch_interrupt(void);
+bool interrupted(void);
+
+/* A JSON object to stdout, one line. json_t is not named here so that only
+ * commands that use it include jansson. */
+struct json_t;
+enum status print_json(struct json_t *object, struct error *err);
+/* Text as a JSON string: what is not UTF-8 becomes U+FFFD. */
+struct json_t *json_text(const char *text, size_t n);
+
+#endif

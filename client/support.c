@@ -1,0 +1,170 @@
+/* support.c - what the commands share. */
+#include <errno.h>
+#include <fcntl.h>
+#include <jansson.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "client/commands.h"
+#include "common/clock.h"
+
+int fail(const struct error *err)
+{
+    fprintf(stderr, "potluck: %s\n", err->text);
+    if (err->status == ST_USAGE) return EXIT_CODE_USAGE;
+    if (err->status == ST_INTERRUPTED) return EXIT_CODE_INTERRUPTED;
+    return EXIT_CODE_FAILURE;
+}
+
+enum status model_options_defaults(struct model_options *m, struct error *err)
+{
+    *m = (struct model_options){0};
+    return runner_defaults(&m->shard, err);
+}
+
+enum status model_options_finish(struct model_options *m, struct error *err)
+{
+    static const char *const uses[] = {[BLAS_MEASURED] = "measured",
+                                       [BLAS_NEVER] = "never",
+                                       [BLAS_ALWAYS] = "always"};
+    if (m->kv && !kv_type_by_name(m->kv, &m->shard.kv_type)) {
+        return error_set(err, ST_USAGE, "--kv %s: f16 and f32 are there",
+                         m->kv);
+    }
+    if (!m->blas) return ST_OK;
+    for (size_t i = 0; i < COUNT_OF(uses); i++) {
+        if (strcmp(m->blas, uses[i]) != 0) continue;
+        m->shard.blas = (enum blas_use)i;
+        return ST_OK;
+    }
+    return error_set(err, ST_USAGE, "--blas %s: measured, never or always",
+                     m->blas);
+}
+
+bool parse_command(const struct option *table, size_t n, const char *usage,
+                   int argc, char **argv, const char **positional, size_t max,
+                   size_t *n_positional, int *code)
+{
+    for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++) {
+        if (strcmp(argv[i], "--help") != 0 && strcmp(argv[i], "-h") != 0) {
+            continue;
+        }
+        printf("usage: potluck %s\n\n", usage);
+        options_help(table, n, stdout);
+        *code = EXIT_CODE_OK;
+        return false;
+    }
+    struct error err;
+    if (options_parse(table, n, argc, argv, positional, max, n_positional,
+                      &err) != ST_OK) {
+        *code = fail(&err);
+        fprintf(stderr, "usage: potluck %s\n", usage);
+        return false;
+    }
+    return true;
+}
+
+static enum status read_fd(int fd, const char *name, struct buf *b,
+                           struct error *err)
+{
+    for (;;) {
+        char *to;
+        const size_t room = b->max - b->len < 65536 ? b->max - b->len : 65536;
+        enum status st = room ? buf_reserve(b, room, &to) : ST_TOO_LARGE;
+        if (st != ST_OK) {
+            return error_set(err, st, "%s: over the limit of %zu bytes", name,
+                             b->max);
+        }
+        const ssize_t n = read(fd, to, room);
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) {
+            return error_set(err, ST_IO, "%s: %s", name, strerror(errno));
+        }
+        if (n == 0) return ST_OK;
+        b->len += (size_t)n;
+        b->data[b->len] = '\0';
+    }
+}
+
+enum status read_all_stdin(struct buf *b, struct error *err)
+{
+    return read_fd(STDIN_FILENO, "standard input", b, err);
+}
+
+enum status read_all_file(const char *path, struct buf *b, struct error *err)
+{
+    const int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return error_set(err, ST_IO, "%s: %s", path, strerror(errno));
+    const enum status st = read_fd(fd, path, b, err);
+    close(fd);
+    return st;
+}
+
+const char *human_bytes(char text[32], uint64_t n)
+{
+    static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
+    double v = (double)n;
+    size_t u = 0;
+    while (v >= 1024 && u + 1 < COUNT_OF(units)) {
+        v /= 1024;
+        u++;
+    }
+    snprintf(text, 32, u == 0 ? "%.0f %s" : "%.2f %s", v, units[u]);
+    return text;
+}
+
+void progress_bytes(void *arg, uint64_t done, uint64_t total)
+{
+    struct progress *p = arg;
+    const uint64_t now = clock_now_ns();
+    if (p->start_ns == 0) p->start_ns = now;
+    const double seconds = (double)(now - p->start_ns) / 1e9;
+    if (seconds < 1 || now - p->shown_ns < 200000000u || !isatty(2)) return;
+    p->shown_ns = now;
+    char a[32], b[32], c[32];
+    const double rate = (double)done / seconds;
+    fprintf(stderr, "\r%s: %s of %s, %s/s, %.0f s left \033[K", p->label,
+            human_bytes(a, done), human_bytes(b, total),
+            human_bytes(c, (uint64_t)rate),
+            rate > 0 ? (double)(total - done) / rate : 0.0);
+}
+
+void progress_end(struct progress *p)
+{
+    if (p->shown_ns != 0) fputs("\r\033[K", stderr);
+    p->shown_ns = p->start_ns = 0;
+}
+
+static volatile sig_atomic_t got_signal;
+
+static void on_signal(int sig)
+{
+    (void)sig;
+    got_signal = 1;
+}
+
+void catch_interrupt(void)
+{
+    struct sigaction sa = {.sa_handler = on_signal};
+    sigaction(SIGINT, &sa, NULL);
+    sigaction(SIGTERM, &sa, NULL);
+}
+
+bool interrupted(void)
+{
+    return got_signal != 0;
+}
+
+enum status print_json(struct json_t *object, struct error *err)
+{
+    if (!object) return error_set(err, ST_NO_MEMORY, "JSON");
+    const bool ok = json_dumpf(object, stdout,
+                               JSON_COMPACT | JSON_REAL_PRECISION(9)) == 0 &&
+                    putchar('\n') != EOF && fflush(stdout) == 0;
+    json_decref(object);
+    return ok ? ST_OK
+              : error_set(err, ST_IO, "standard output: %s", strerror(errno));
+}
