@@ -52,7 +52,7 @@ static enum status walk_layer(const struct model *m,
                               struct shard_layer *l, visit_fn *fn, void *arg,
                               struct error *err)
 {
-    static struct shard_layer none;
+    struct shard_layer none; /* its addresses stand in; nobody looks there */
     const struct model_layer *f = &m->layers[i];
     struct shard_layer *to = l ? l : &none;
     const struct {
@@ -70,7 +70,7 @@ static enum status walk_layer(const struct model *m,
     }
     for (uint32_t e = 0; e < m->n_expert; e++) {
         if (!spec_expert(spec, i, e)) continue;
-        static struct shard_expert no_expert;
+        struct shard_expert no_expert;
         struct shard_expert *x = l ? &l->experts[e] : &no_expert;
         struct matrix *const parts[] = {[EXPERT_GATE] = &x->gate,
                                         [EXPERT_UP] = &x->up,
