@@ -1,5 +1,7 @@
 /* test_gguf.c - valid files: keys of every type, arrays, tensors; and what
- * real files say. */
+ * real files say.
+ *
+ * With POTLUCK_WRITE_CORPUS=DIR the small ones are also written to DIR. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -13,6 +15,7 @@
 
 #include "engine/gguf.h"
 #include "tests/lib/bytes_asm.h"
+#include "tests/lib/corpus.h"
 #include "tests/lib/gguf_writer.h"
 
 static void assert_ok(enum status st, const struct error *err)
@@ -34,6 +37,15 @@ static struct gguf_writer *new_writer(uint32_t version)
     return w;
 }
 
+/* What is open in these tests, the fuzzer starts from too. */
+static void add_seed(const struct buf *b)
+{
+    static unsigned n;
+    char name[32];
+    snprintf(name, sizeof name, "valid %u", n++);
+    if (b->len < 4096) assert_true(corpus_seed(name, b->data, b->len));
+}
+
 /* Open what the writer has, and free the writer. */
 static struct gguf *reopen(struct gguf_writer *w)
 {
@@ -45,6 +57,7 @@ static struct gguf *reopen(struct gguf_writer *w)
     assert_int_equal(b.len, gguf_writer_bytes(w));
     assert_ok(gguf_open_mem(&g, b.data, b.len, &err), &err);
     gguf_writer_free(w);
+    add_seed(&b);
     buf_fini(&b);
     return g;
 }
@@ -57,6 +70,7 @@ static struct gguf *open_asm(const char *text)
     buf_init(&b, 1 << 20);
     assert_ok(bytes_asm(&b, text, &err), &err);
     assert_ok(gguf_open_mem(&g, b.data, b.len, &err), &err);
+    add_seed(&b);
     buf_fini(&b);
     return g;
 }

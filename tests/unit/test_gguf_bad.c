@@ -16,6 +16,7 @@
 
 #include "engine/gguf.h"
 #include "tests/lib/bytes_asm.h"
+#include "tests/lib/corpus.h"
 #include "tests/lib/gguf_writer.h"
 
 /* n_tensors and n_keys as text. */
@@ -199,24 +200,9 @@ static struct buf assemble(const char *text)
     return b;
 }
 
-static void write_seed(const char *dir, const char *why, const struct buf *b)
-{
-    char path[512], name[64];
-    snprintf(name, sizeof name, "%s", why);
-    for (char *c = name; *c; c++) {
-        if (*c == ' ' || *c == ',' || *c == '^') *c = '_';
-    }
-    snprintf(path, sizeof path, "%s/%s", dir, name);
-    FILE *f = fopen(path, "wb");
-    assert_non_null(f);
-    if (b->len != 0) assert_int_equal(fwrite(b->data, 1, b->len, f), b->len);
-    assert_int_equal(fclose(f), 0);
-}
-
 static void test_each_row_is_refused(void **state)
 {
     (void)state;
-    const char *corpus = getenv("POTLUCK_WRITE_CORPUS");
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
         const struct row *r = &rows[i];
         struct buf b = assemble(r->bytes);
@@ -232,7 +218,7 @@ static void test_each_row_is_refused(void **state)
         assert_null(g);
         assert_int_equal(mem_in_use(), before);
         assert_int_equal(gguf_open_mem(&g, b.data, b.len, NULL), r->want);
-        if (corpus) write_seed(corpus, r->why, &b);
+        assert_true(corpus_seed(r->why, b.data, b.len));
         buf_fini(&b);
     }
 }
@@ -296,6 +282,7 @@ static void test_every_prefix_is_refused(void **state)
     struct buf b = small_valid();
     const size_t before = mem_in_use();
     size_t n_opened = 0;
+    assert_true(corpus_seed("valid small", b.data, b.len));
     for (size_t n = 0; n <= b.len; n++) {
         struct gguf *g = NULL;
         struct error err;
