@@ -212,7 +212,7 @@ static enum status open_sibling(struct gguf *g, const char *path,
 {
     char *other = NULL;
     struct gguf *part = NULL;
-    struct split its;
+    struct split its = {0};
     enum status st = sibling_path(path, s, no, &other, err);
     if (st == ST_OK) st = open_part(&part, other, err);
     mem_free(other);
@@ -269,7 +269,7 @@ static enum status check_first(const struct gguf *g, const char *path,
 static enum status open_siblings(struct gguf *g, const char *path,
                                  struct error *err)
 {
-    struct split s;
+    struct split s = {0};
     enum status st = split_of(g, &s, err);
     if (st == ST_OK && s.count > 1) st = check_first(g, path, &s, err);
     if (st != ST_OK) return st;
@@ -317,7 +317,7 @@ enum status gguf_open_mem(struct gguf **out, const void *data, size_t n,
                           struct error *err)
 {
     struct gguf *g = NULL;
-    struct split s;
+    struct split s = {0};
     enum status st = create_part(&g, "(memory)", err);
     if (st != ST_OK) return st;
     g->header = mem_alloc(n);

@@ -1,12 +1,12 @@
 /* replay_main.c - a main for fuzz targets where there is no fuzzer: runs the
- * target once for each regular file of the directories given. */
+ * target once for each regular file of the directories given.  Exit 1 if
+ * there is none. */
 #include <dirent.h>
 #include <stdint.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <sys/stat.h>
 
-#include <stdbool.h>
+#include "common/mem.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -15,12 +15,11 @@ static bool run_file(const char *path, size_t n)
 {
     FILE *f = fopen(path, "rb");
     if (!f) return false;
-    /* Of exactly n bytes, so that ASan sees a read beyond the end. */
-    uint8_t *data = malloc(n == 0 ? 1 : n);
+    uint8_t *data = mem_alloc(n);
     const bool whole = data && fread(data, 1, n, f) == n;
     fclose(f);
     if (whole) (void)LLVMFuzzerTestOneInput(data, n);
-    free(data);
+    mem_free(data);
     return whole;
 }
 

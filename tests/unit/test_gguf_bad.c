@@ -18,6 +18,7 @@
 #include "tests/lib/bytes_asm.h"
 #include "tests/lib/corpus.h"
 #include "tests/lib/gguf_writer.h"
+#include "tests/lib/temp.h"
 
 /* n_tensors and n_keys as text. */
 #define START(t, k) "raw:GGUF u32:3 u64:" t " u64:" k " "
@@ -227,8 +228,10 @@ static void test_each_row_is_refused(void **state)
 static void test_each_row_is_refused_from_disk(void **state)
 {
     (void)state;
-    char path[] = "/tmp/test_gguf_bad_XXXXXX";
-    const int fd = mkstemp(path);
+    char dir[TEMP_PATH_BYTES], path[TEMP_PATH_BYTES + 16];
+    assert_true(temp_dir_create(dir, "test_gguf_bad"));
+    snprintf(path, sizeof path, "%s/bad.gguf", dir);
+    const int fd = open(path, O_CREAT | O_RDWR, 0600);
     assert_true(fd >= 0);
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
         const struct row *r = &rows[i];
@@ -245,12 +248,12 @@ static void test_each_row_is_refused_from_disk(void **state)
             fail_msg("%s: %s \"%s\"; wanted %s with \"%s\"", r->why,
                      status_name(st), err.text, status_name(want), r->word);
         }
-        assert_non_null(strstr(err.text, "test_gguf_bad_"));
+        assert_non_null(strstr(err.text, "/bad.gguf: "));
         assert_null(g);
         buf_fini(&b);
     }
     close(fd);
-    unlink(path);
+    assert_true(temp_dir_remove(dir));
 }
 
 /* A valid file with every kind of content, small. */
@@ -286,7 +289,7 @@ static void test_every_prefix_is_refused(void **state)
     for (size_t n = 0; n <= b.len; n++) {
         struct gguf *g = NULL;
         struct error err;
-        /* A block of exactly n bytes, so that ASan sees a read beyond it. */
+        /* A block of its own, so that nothing of the rest can be read. */
         char *copy = mem_alloc(n);
         assert_non_null(copy);
         memcpy(copy, b.data, n);
@@ -367,9 +370,8 @@ static size_t n_open_files(void)
 static void test_every_allocation_fails_once_on_disk(void **state)
 {
     (void)state;
-    char dir[] = "/tmp/test_gguf_bad_XXXXXX";
-    char path[2][64];
-    assert_non_null(mkdtemp(dir));
+    char dir[TEMP_PATH_BYTES], path[2][TEMP_PATH_BYTES + 32];
+    assert_true(temp_dir_create(dir, "test_gguf_bad"));
     for (int i = 0; i < 2; i++) {
         const uint16_t no = (uint16_t)i, count = 2;
         static const uint64_t ne[1] = {4};
@@ -403,8 +405,7 @@ static void test_every_allocation_fails_once_on_disk(void **state)
     gguf_close(g);
     assert_int_equal(mem_in_use(), before);
     assert_int_equal(n_open_files(), files);
-    for (int i = 0; i < 2; i++) unlink(path[i]);
-    rmdir(dir);
+    assert_true(temp_dir_remove(dir));
 }
 
 /* Names of hostile length and content stay one short printable sentence. */

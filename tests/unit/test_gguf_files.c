@@ -6,7 +6,6 @@
 #include <setjmp.h>
 #include <cmocka.h>
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,8 +16,9 @@
 #include "engine/gguf.h"
 #include "tests/lib/bytes_asm.h"
 #include "tests/lib/gguf_writer.h"
+#include "tests/lib/temp.h"
 
-static char dir[] = "/tmp/test_gguf_XXXXXX";
+static char dir[TEMP_PATH_BYTES];
 static struct error err;
 
 static void assert_ok(enum status st)
@@ -37,7 +37,7 @@ static void assert_fails(enum status st, enum status want, const char *word)
 /* In the test's directory; valid until the eighth call after. */
 static const char *path_of(const char *name)
 {
-    static char ring[8][128];
+    static char ring[8][TEMP_PATH_BYTES + 128];
     static unsigned next;
     char *p = ring[next++ % 8];
     snprintf(p, sizeof ring[0], "%s/%s", dir, name);
@@ -47,19 +47,13 @@ static const char *path_of(const char *name)
 static int make_dir(void **state)
 {
     (void)state;
-    return mkdtemp(dir) ? 0 : -1;
+    return temp_dir_create(dir, "test_gguf_files") ? 0 : -1;
 }
 
 static int remove_dir(void **state)
 {
     (void)state;
-    DIR *d = opendir(dir);
-    if (!d) return -1;
-    for (const struct dirent *e; (e = readdir(d)) != NULL;) {
-        (void)unlinkat(dirfd(d), e->d_name, 0); /* fails for . and .. */
-    }
-    closedir(d);
-    return rmdir(dir);
+    return temp_dir_remove(dir) ? 0 : -1;
 }
 
 static struct gguf_writer *new_writer(void)
