@@ -1,6 +1,6 @@
 /* replay_main.c - a main for fuzz targets where there is no fuzzer: runs the
- * target once for each regular file of the directories given.  Exit 1 if
- * there is none. */
+ * target once for each file given, and for each regular file of a directory
+ * given.  Exit 1 if one cannot be read or there is none. */
 #include <dirent.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -45,11 +45,20 @@ static long run_dir(const char *dir)
     return n_run;
 }
 
+/* Inputs run, or -1. */
+static long run(const char *path)
+{
+    struct stat s;
+    if (stat(path, &s) != 0) return -1;
+    if (S_ISDIR(s.st_mode)) return run_dir(path);
+    return run_file(path, (size_t)s.st_size) ? 1 : -1;
+}
+
 int main(int argc, char **argv)
 {
     long total = 0;
     for (int i = 1; i < argc; i++) {
-        const long n = run_dir(argv[i]);
+        const long n = run(argv[i]);
         if (n < 0) {
             fprintf(stderr, "replay: cannot run %s\n", argv[i]);
             return 1;

@@ -206,7 +206,7 @@ static struct gguf_writer *new_part(uint16_t no, uint16_t count, int32_t total)
 {
     static const uint64_t ne[1] = {4};
     static float data[4][4];
-    char name[16];
+    char name[32];
     struct gguf_writer *w = new_writer();
     for (int i = 0; i < 4; i++) data[no][i] = no;
     if (no == 0) gguf_writer_str(w, "general.architecture", "llama");
