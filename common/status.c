@@ -28,6 +28,15 @@ const char *status_text(enum status st)
     return "unknown";
 }
 
+/* One line, and nothing a terminal obeys: parts of the text may come from
+ * files and peers. */
+static void make_printable(char *text)
+{
+    for (; *text; text++) {
+        if ((unsigned char)*text < 0x20 || *text == 0x7f) *text = '?';
+    }
+}
+
 enum status error_set(struct error *err, enum status st, const char *fmt, ...)
 {
     if (!err) return st;
@@ -36,6 +45,7 @@ enum status error_set(struct error *err, enum status st, const char *fmt, ...)
     va_start(ap, fmt);
     vsnprintf(err->text, sizeof err->text, fmt, ap);
     va_end(ap);
+    make_printable(err->text);
     return st;
 }
 
@@ -54,6 +64,7 @@ enum status error_prefix(struct error *err, enum status st, const char *fmt,
     }
     memcpy(err->text, whole, sizeof err->text);
     err->text[sizeof err->text - 1] = '\0';
+    make_printable(err->text);
     err->status = st;
     return st;
 }

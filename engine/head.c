@@ -146,18 +146,28 @@ static void adjust(const struct head_params *p, float *row, uint32_t first,
     }
 }
 
+/* Every logit counts here: the sum of a leaf does not show a single
+ * -infinity. */
+static bool all_finite(const float *x, uint32_t n)
+{
+    bool ok = true;
+    for (uint32_t i = 0; i < n; i++) ok &= fabsf(x[i]) < INFINITY;
+    return ok;
+}
+
 static enum status scan_raw(const struct vec_ops *vec, const float *row,
                             struct head_part *out, struct error *err)
 {
     for (uint32_t i = 0; i < out->n_leaves; i++) {
         const uint32_t at = i * NM_LEAF, left = out->n_rows - at;
-        out->raw[i] = leaf_sum(vec, row + at, left < NM_LEAF ? left : NM_LEAF);
-        if (!isfinite(out->raw[i].m) || !isfinite(out->raw[i].s)) {
+        const uint32_t n = left < NM_LEAF ? left : NM_LEAF;
+        if (!all_finite(row + at, n)) {
             return error_set(err, ST_NUMERIC,
                              "a logit near token %u is not a finite number: "
                              "the model file may be damaged",
                              out->first + at);
         }
+        out->raw[i] = leaf_sum(vec, row + at, n);
     }
     return ST_OK;
 }

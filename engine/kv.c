@@ -1,14 +1,20 @@
 #include "engine/kv.h"
 
+#include <assert.h>
 #include <string.h>
 #include <strings.h>
 
 #include "engine/quant_f16.h"
 
+#define NOWHERE UINT32_MAX
+
 struct sequence {
     uint64_t id;
     uint32_t n_pos;
     bool used;
+    bool begun; /* by kv_extend, and not touched by kv_apply since */
+    /* for kv_retract: the extension at this position copied that page */
+    uint32_t copied_at, copied_from;
 };
 
 struct kv {
@@ -64,7 +70,8 @@ uint64_t kv_bytes(const struct kv_shape *s)
                   &lists) ||
         !size_add(pages, lists, &pages) ||
         !size_add(pages, (size_t)s->n_pages * 2 * sizeof(uint32_t), &pages) ||
-        !size_add(pages, s->n_seq_max * sizeof(struct sequence), &pages)) {
+        !size_add(pages, s->n_seq_max * sizeof(struct sequence), &pages) ||
+        !size_add(pages, sizeof(struct kv), &pages)) {
         return UINT64_MAX;
     }
     return pages;
@@ -85,12 +92,14 @@ enum status kv_create(struct kv **out, const struct kv_shape *shape,
     if (size_mul(kv->page_bytes, shape->n_pages, &bytes)) {
         kv->data = mem_alloc(bytes);
     }
-    kv->count = mem_zalloc_array(shape->n_pages, sizeof *kv->count);
-    kv->free = mem_zalloc_array(shape->n_pages, sizeof *kv->free);
-    kv->seqs = mem_zalloc_array(shape->n_seq_max, sizeof *kv->seqs);
-    kv->lists = mem_zalloc_array((size_t)shape->n_seq_max * kv->list_len,
-                                 sizeof *kv->lists);
-    if (!kv->data || !kv->count || !kv->free || !kv->seqs || !kv->lists) {
+    /* the tables are zeroed, so touched: not for a pool that is not to be had
+     */
+    if (!kv->data ||
+        !(kv->count = mem_zalloc_array(shape->n_pages, sizeof *kv->count)) ||
+        !(kv->free = mem_zalloc_array(shape->n_pages, sizeof *kv->free)) ||
+        !(kv->seqs = mem_zalloc_array(shape->n_seq_max, sizeof *kv->seqs)) ||
+        !(kv->lists = mem_zalloc_array((size_t)shape->n_seq_max * kv->list_len,
+                                       sizeof *kv->lists))) {
         kv_free(kv);
         return error_set(err, ST_NO_MEMORY,
                          "key/value cache of %u pages: %llu bytes are not to "
@@ -200,7 +209,8 @@ static enum status fork_sequence(struct kv *kv, const struct kv_op *op,
         return error_set(err, ST_FULL, "all %u sequences are in use",
                          kv->shape.n_seq_max);
     }
-    kv->seqs[to] = (struct sequence){op->seq, op->n, true};
+    kv->seqs[to] = (struct sequence){
+        .id = op->seq, .n_pos = op->n, .used = true, .copied_at = NOWHERE};
     for (uint32_t i = 0; i < kv_pages(op->n); i++) {
         const uint32_t page = list_of(kv, from)[i];
         list_of(kv, to)[i] = page;
@@ -229,6 +239,7 @@ enum status kv_apply(struct kv *kv, const struct kv_op *op, struct error *err)
                          (unsigned long long)op->seq, op->n, kv->seqs[i].n_pos);
     }
     shorten(kv, i, op->n);
+    kv->seqs[i].begun = false;
     return ST_OK;
 }
 
@@ -259,9 +270,15 @@ enum status kv_extend(struct kv *kv, uint64_t seq, uint32_t first, uint32_t n,
                          "key/value cache: %u pages needed, %u free",
                          want - have + copy, kv->n_free);
     }
-    if (begin) kv->seqs[i] = (struct sequence){seq, 0, true};
+    if (begin) {
+        kv->seqs[i] = (struct sequence){
+            .id = seq, .used = true, .begun = true, .copied_at = NOWHERE};
+    }
+    if (kv->seqs[i].copied_at == length) kv->seqs[i].copied_at = NOWHERE;
     if (copy) {
         const uint32_t shared = list[have - 1];
+        kv->seqs[i].copied_at = length;
+        kv->seqs[i].copied_from = shared;
         list[have - 1] = take_page(kv);
         memcpy(kv->data + list[have - 1] * kv->page_bytes,
                kv->data + shared * kv->page_bytes, kv->page_bytes);
@@ -270,6 +287,22 @@ enum status kv_extend(struct kv *kv, uint64_t seq, uint32_t first, uint32_t n,
     for (uint32_t p = have; p < want; p++) list[p] = take_page(kv);
     kv->seqs[i].n_pos = length + n;
     return ST_OK;
+}
+
+void kv_retract(struct kv *kv, uint64_t seq, uint32_t first)
+{
+    const uint32_t i = kv_find(kv, seq);
+    assert(i != UINT32_MAX && first <= kv->seqs[i].n_pos);
+    struct sequence *s = &kv->seqs[i];
+    shorten(kv, i, first);
+    if (s->copied_at == first) { /* nothing was stored in the copy */
+        uint32_t *last = &list_of(kv, i)[kv_pages(first) - 1];
+        drop_page(kv, *last);
+        *last = s->copied_from;
+        kv->count[*last]++;
+        s->copied_at = NOWHERE;
+    }
+    if (first == 0 && s->begun) s->used = false;
 }
 
 static size_t offset_of(const struct kv *kv, uint32_t handle, uint32_t layer,

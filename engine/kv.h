@@ -38,7 +38,8 @@ NODISCARD bool kv_type_by_name(const char *name, enum kv_type *out);
 
 /* Bytes of one page: 2 * layers * heads * head_dim * 32 * element. */
 uint64_t kv_page_bytes(const struct kv_shape *shape);
-/* Bytes kv_create takes; the planner calls this too. UINT64_MAX on overflow. */
+/* Bytes kv_create takes, all of them; the planner calls this too.  UINT64_MAX
+ * on overflow. */
 uint64_t kv_bytes(const struct kv_shape *shape);
 /* Pages that n positions need. */
 static inline uint32_t kv_pages(uint32_t n_positions)
@@ -75,6 +76,11 @@ uint32_t kv_n_sequences(const struct kv *kv);
  * On error nothing changed. */
 NODISCARD enum status kv_extend(struct kv *kv, uint64_t seq, uint32_t first,
                                 uint32_t n, struct error *err);
+
+/* Take back kv_extend(kv, seq, first, n), which succeeded and after which there
+ * were only other kv_extends, each taken back since.  Everything is then as
+ * before it: pages, sharing, whether the sequence is there. */
+void kv_retract(struct kv *kv, uint64_t seq, uint32_t first);
 
 /* A handle for the loops of one step: valid until the next kv_apply or
  * kv_extend.  UINT32_MAX: no such sequence. */

@@ -80,7 +80,13 @@ static enum status refuse_scales(const struct model *m, struct error *err)
         }
     }
     uint32_t gating = 1; /* softmax */
-    const enum status st = opt_u32(m, "expert_gating_func", 0, 1, &gating, err);
+    const enum status st =
+        opt_u32(m, "expert_gating_func", 0, UINT32_MAX, &gating, err);
+    if (st == ST_OK && gating > 1) {
+        return error_set(err, ST_UNSUPPORTED,
+                         "%s.expert_gating_func = %u is not supported yet",
+                         m->arch, gating);
+    }
     return st;
 }
 
@@ -169,7 +175,8 @@ static enum status read_keys(struct model *m, struct error *err)
                  err);
     if (st != ST_OK) return st;
     if (m->head_dim == 0 || m->head_dim > MODEL_HEAD_DIM_MAX ||
-        m->head_dim != value_dim || m->n_head % m->n_head_kv != 0) {
+        m->head_dim != value_dim || m->n_head % m->n_head_kv != 0 ||
+        m->n_head * m->head_dim > NM_LEAF * NM_LEAVES_MAX) {
         return error_set(err, ST_UNSUPPORTED,
                          "attention with %u heads, %u key/value heads, key "
                          "length %u and value length %u is not supported",
@@ -357,6 +364,51 @@ static enum status read_layer(const struct model *m, uint32_t i,
     return moe ? check_experts(m, i, err) : ST_OK;
 }
 
+static bool is_one_of(const char *name, const char *const *list, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (strcmp(name, list[i]) == 0) return true;
+    }
+    return false;
+}
+
+/* name after a number below `end` and a dot, NULL if there is none. */
+static const char *after_number(const char *name, uint32_t end)
+{
+    uint32_t v = 0;
+    const char *s = name;
+    if (*s == '0' && s[1] != '.') return NULL; /* as files spell it */
+    for (; *s >= '0' && *s <= '9' && v < end; s++) {
+        v = 10 * v + (uint32_t)(*s - '0');
+    }
+    return s != name && v < end && *s == '.' ? s + 1 : NULL;
+}
+
+/* Whether the computation reads this tensor of a layer, name without "blk.N.":
+ * no bias, and nothing of a feed-forward of the other kind. */
+static bool knows_layer_tensor(const struct model *m, const char *name)
+{
+    static const char *const all[] = {
+        "attn_norm.weight", "ffn_norm.weight", "attn_q.weight",
+        "attn_k.weight",    "attn_v.weight",   "attn_output.weight",
+        "attn_rot_embd" /* older files: a table that nobody reads */};
+    static const char *const dense[] = {"ffn_gate.weight", "ffn_up.weight",
+                                        "ffn_down.weight"};
+    static const char *const experts[] = {
+        "ffn_gate_inp.weight", "ffn_gate_exps.weight", "ffn_up_exps.weight",
+        "ffn_down_exps.weight"};
+    if (is_one_of(name, all, COUNT_OF(all))) return true;
+    if (m->n_expert == 0) return is_one_of(name, dense, COUNT_OF(dense));
+    if (is_one_of(name, experts, COUNT_OF(experts))) return true;
+    for (int p = EXPERT_GATE; p <= EXPERT_DOWN; p++) { /* ffn_gate.7.weight */
+        const size_t n = strlen(part_name[p]);
+        if (strncmp(name, part_name[p], n) != 0 || name[n] != '.') continue;
+        const char *rest = after_number(name + n + 1, m->n_expert);
+        if (rest && strcmp(rest, "weight") == 0) return true;
+    }
+    return false;
+}
+
 /* A tensor that we do not know would mean a computation that we do not do:
  * refuse it by name. */
 static enum status refuse_unknown(const struct model *m, struct error *err)
@@ -364,28 +416,13 @@ static enum status refuse_unknown(const struct model *m, struct error *err)
     static const char *const whole[] = {"token_embd.weight",
                                         "output_norm.weight", "output.weight",
                                         "rope_freqs.weight"};
-    static const char *const in_layer[] = {
-        "attn_norm.weight",     "ffn_norm.weight",      "attn_q.weight",
-        "attn_k.weight",        "attn_v.weight",        "attn_output.weight",
-        "ffn_gate.weight",      "ffn_up.weight",        "ffn_down.weight",
-        "ffn_gate_inp.weight",  "ffn_gate_exps.weight", "ffn_up_exps.weight",
-        "ffn_down_exps.weight", "attn_rot_embd"};
     for (uint32_t i = 0; i < gguf_n_tensors(m->gguf); i++) {
         const char *name = gguf_tensor(m->gguf, i)->name;
-        bool known = false;
-        for (size_t j = 0; j < COUNT_OF(whole); j++) {
-            known = known || strcmp(name, whole[j]) == 0;
-        }
-        const char *rest =
-            strncmp(name, "blk.", 4) == 0 ? strchr(name + 4, '.') : NULL;
-        for (size_t j = 0; rest && j < COUNT_OF(in_layer); j++) {
-            known = known || strcmp(rest + 1, in_layer[j]) == 0;
-        }
-        for (int p = EXPERT_GATE; rest && p <= EXPERT_DOWN; p++) {
-            const size_t n = strlen(part_name[p]); /* ffn_gate.7.weight */
-            known = known || (strncmp(rest + 1, part_name[p], n) == 0 &&
-                              rest[1 + n] == '.');
-        }
+        const char *rest = strncmp(name, "blk.", 4) == 0
+                               ? after_number(name + 4, m->n_layer)
+                               : NULL;
+        const bool known = rest ? knows_layer_tensor(m, rest)
+                                : is_one_of(name, whole, COUNT_OF(whole));
         if (!known) {
             return error_set(err, ST_UNSUPPORTED,
                              "tensor %s is not part of a \"%s\" model as this "

@@ -127,6 +127,11 @@ void pool_run(struct pool *p, pool_fn *fn, void *arg, uint32_t n_items)
     }
 }
 
+uint64_t pool_bytes(void)
+{
+    return sizeof(struct pool);
+}
+
 enum status pool_create(struct pool **out, uint32_t n_threads,
                         struct error *err)
 {

@@ -20,6 +20,9 @@ struct pool;
 /* item in [0, n_items), thread in [0, n_threads): index for scratch. */
 typedef void pool_fn(void *arg, uint32_t item, uint32_t thread);
 
+/* Bytes that pool_create takes, stacks of the threads apart. */
+uint64_t pool_bytes(void);
+
 /* 1 <= n_threads <= POOL_THREADS_MAX.  ST_NO_MEMORY also when the system
  * gives no more threads. */
 NODISCARD enum status pool_create(struct pool **out, uint32_t n_threads,

@@ -68,6 +68,11 @@ enum status sample_check(const struct sample_params *p, struct error *err)
                          "logit bias has %d entries at most",
                          SAMPLE_LAST_MAX, HEAD_ADJUST_MAX - SAMPLE_LAST_MAX);
     }
+    for (uint32_t i = 0; i < p->n_bias; i++) {
+        if (p->bias[i].delta < INFINITY) continue; /* -infinity bans */
+        return error_set(err, ST_USAGE, "logit bias of token %d is %g",
+                         p->bias[i].id, (double)p->bias[i].delta);
+    }
     return ST_OK;
 }
 
@@ -291,8 +296,14 @@ enum status sample_next(struct sampler *s, uint64_t n,
         k = cut_typical(c, k, p->typical_p);
     }
     double sum = shares(c, k);
-    if (!whole) sum = whole_sum(head);
+    const bool cut =
+        (p->top_k != 0 && p->top_k < s->n_vocab) || p->typical_p < 1;
     if (p->top_p < 1) {
+        /* top-p of what a wider top-k leaves: its sum is not known here */
+        if (cut && !whole) return ST_NOT_FOUND;
+        /* of the whole vocabulary the head's sum, with the row too: the same
+         * set either way, to the last token */
+        if (!cut) sum = whole_sum(head);
         const uint32_t kept = cut_top_p(c, k, sum, p->top_p);
         if (kept <= k) {
             k = kept;

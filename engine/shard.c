@@ -144,6 +144,21 @@ static struct kv_shape kv_shape_of(const struct model *m,
     return shape;
 }
 
+/* Everything but numbers. */
+static uint64_t table_bytes(const struct model *m,
+                            const struct shard_spec *spec)
+{
+    uint64_t n = sizeof(struct shard) + pool_bytes() +
+                 (uint64_t)m->n_layer * sizeof(struct shard_layer) +
+                 (uint64_t)(m->n_rot / 2) * sizeof(double);
+    for (uint32_t i = 0; i < m->n_layer; i++) {
+        if (spec_any_expert(spec, i)) {
+            n += (uint64_t)m->n_expert * sizeof(struct shard_expert);
+        }
+    }
+    return n;
+}
+
 struct shard_bytes shard_plan(const struct model *m,
                               const struct shard_spec *spec,
                               const struct shard_options *o)
@@ -151,13 +166,14 @@ struct shard_bytes shard_plan(const struct model *m,
     struct sum sum = {.isa = o->isa};
     if (walk(m, spec, NULL, add_bytes, &sum, NULL) != ST_OK) sum.bytes = 0;
     const struct kv_shape shape = kv_shape_of(m, spec, o);
+    const uint64_t norms = 2 * (uint64_t)shape.n_layers + spec_head(spec);
     struct shard_bytes b = {
-        .weights = sum.bytes + (2 * (uint64_t)shape.n_layers + 1) * m->n_embd *
-                                   sizeof(float),
+        .weights = sum.bytes + norms * m->n_embd * sizeof(float),
         .kv = shape.n_layers ? kv_bytes(&shape) : 0,
         .scratch = step_bytes(m, o),
+        .tables = table_bytes(m, spec),
     };
-    b.total = b.weights;
+    b.total = b.weights + b.tables;
     if (__builtin_add_overflow(b.total, b.kv, &b.total) ||
         __builtin_add_overflow(b.total, b.scratch, &b.total)) {
         b.total = UINT64_MAX;
@@ -250,6 +266,16 @@ static enum status load_rope(struct shard *s, const struct model *m,
     return st;
 }
 
+/* A norm: part of the weights, and of their bytes. */
+static enum status load_norm(struct shard *s, float **out,
+                             const struct model *m, const struct gguf_tensor *t,
+                             struct error *err)
+{
+    const enum status st = load_vector(out, m->gguf, t, err);
+    if (st == ST_OK) s->weight_bytes += t->ne[0] * sizeof(float);
+    return st;
+}
+
 static enum status load_layers(struct shard *s, const struct model *m,
                                const struct shard_spec *spec, struct error *err)
 {
@@ -268,9 +294,9 @@ static enum status load_layers(struct shard *s, const struct model *m,
         l->block = true;
         l->kv_layer = n_kv++;
         enum status st =
-            load_vector(&l->attn_norm, m->gguf, m->layers[i].attn_norm, err);
+            load_norm(s, &l->attn_norm, m, m->layers[i].attn_norm, err);
         if (st != ST_OK) return st;
-        st = load_vector(&l->ffn_norm, m->gguf, m->layers[i].ffn_norm, err);
+        st = load_norm(s, &l->ffn_norm, m, m->layers[i].ffn_norm, err);
         if (st != ST_OK) return st;
     }
     return ST_OK;
@@ -284,7 +310,7 @@ static enum status load_all(struct shard *s, const struct model *m,
     if (st == ST_OK) st = load_layers(s, m, spec, err);
     if (st == ST_OK) st = load_rope(s, m, err);
     if (st == ST_OK && spec_head(spec)) {
-        st = load_vector(&s->output_norm, m->gguf, m->output_norm, err);
+        st = load_norm(s, &s->output_norm, m, m->output_norm, err);
     }
     struct loading loading = {s, m->gguf, plan->weights};
     if (st == ST_OK) st = walk(m, spec, s, load_matrix, &loading, err);
@@ -304,10 +330,18 @@ static enum status check_options(const struct model *m,
                          o->n_ctx, m->n_ctx);
     }
     if (o->rows_max < 1 || o->rows_max > STEP_ROWS_MAX || o->n_seq_max < 1 ||
-        o->outputs_max < 1 || o->outputs_max > o->rows_max) {
+        o->outputs_max < 1 || o->outputs_max > o->rows_max ||
+        (uint64_t)o->n_seq_max * kv_pages(o->n_ctx) > UINT32_MAX) {
         return error_set(err, ST_USAGE,
-                         "%u rows a step with %u outputs for %u sequences",
-                         o->rows_max, o->outputs_max, o->n_seq_max);
+                         "%u rows a step with %u outputs for %u sequences of "
+                         "up to %u positions",
+                         o->rows_max, o->outputs_max, o->n_seq_max, o->n_ctx);
+    }
+    if (o->isa >= ISA_END || o->isa > cpu_isa() || o->kv_type > KV_F16) {
+        return error_set(err, ST_USAGE,
+                         "instruction set %s, key/value type %d: not on this "
+                         "processor, or not built",
+                         isa_name(o->isa), (int)o->kv_type);
     }
     if (spec->vocab_end > m->n_vocab || spec->vocab_first > spec->vocab_end ||
         spec->vocab_first % NM_LEAF != 0 ||

@@ -52,10 +52,11 @@ struct shard_options {
 
 struct shard_bytes {
     uint64_t weights, kv, scratch; /* scratch: of one step */
+    uint64_t tables;               /* what finds the weights, threads */
     uint64_t total;
 };
 
-/* What shard_create and one step_create will take. */
+/* What shard_create and one step_create will take, to the byte. */
 struct shard_bytes shard_plan(const struct model *m,
                               const struct shard_spec *spec,
                               const struct shard_options *o);

@@ -28,7 +28,7 @@ struct step {
     struct step_row *rows;           /* [rows_max] */
     struct attention_row *attention; /* [rows_max] */
     uint32_t n_rows, n_want;
-    bool embed, head;
+    bool head;
     uint32_t layer, layer_end;
     enum phase phase;
     /* activations */
@@ -194,15 +194,7 @@ static enum status extend_all(struct kv *kv, const struct step_input *in,
         const struct step_row *row = &in->rows[r];
         const enum status st = kv_extend(kv, row->seq, row->pos, 1, err);
         if (st == ST_OK) continue;
-        while (r-- > 0) {
-            const struct kv_op undo = {.kind = in->rows[r].pos ? KV_OP_TRUNCATE
-                                                               : KV_OP_FREE,
-                                       .seq = in->rows[r].seq,
-                                       .n = in->rows[r].pos};
-            const enum status undone = kv_apply(kv, &undo, NULL);
-            assert(undone == ST_OK);
-            (void)undone;
-        }
+        while (r-- > 0) kv_retract(kv, in->rows[r].seq, in->rows[r].pos);
         return st;
     }
     return ST_OK;
@@ -253,8 +245,9 @@ enum status step_begin(struct step *st, const struct step_input *in,
     memcpy(st->rows, in->rows, in->n_rows * sizeof *st->rows);
     for (uint32_t r = 0; r < in->n_rows; r++) st->n_want += in->rows[r].want;
     if (!in->embed) {
-        memcpy(st->x, in->x,
-               (size_t)in->n_rows * s->model.n_embd * sizeof *st->x);
+        /* which may be this step's own step_x */
+        memmove(st->x, in->x,
+                (size_t)in->n_rows * s->model.n_embd * sizeof *st->x);
     }
     st->head = in->head;
     st->layer = in->layer_first;
