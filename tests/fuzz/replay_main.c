@@ -1,5 +1,5 @@
 /* replay_main.c - a main for fuzz targets where there is no fuzzer: runs the
- * target once for each regular file of the directories given. */
+ * target once for each file given, and each regular file of each directory. */
 #include <dirent.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -25,8 +25,13 @@ static bool run_file(const char *path, size_t n)
 }
 
 /* Files run, or -1. */
-static long run_dir(const char *dir)
+static long run_path(const char *dir)
 {
+    struct stat is;
+    if (stat(dir, &is) == 0 && S_ISREG(is.st_mode)) {
+        return run_file(dir, (size_t)is.st_size) ? 1 : -1;
+    }
+
     DIR *d = opendir(dir);
     if (!d) return -1;
     long n_run = 0;
@@ -50,7 +55,7 @@ int main(int argc, char **argv)
 {
     long total = 0;
     for (int i = 1; i < argc; i++) {
-        const long n = run_dir(argv[i]);
+        const long n = run_path(argv[i]);
         if (n < 0) {
             fprintf(stderr, "replay: cannot run %s\n", argv[i]);
             return 1;
