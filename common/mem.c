@@ -39,11 +39,12 @@ void *mem_alloc(size_t n)
     }
     if (fault_injected()) return NULL;
     size_t whole;
-    if (!size_add(n, 2 * MEM_ALIGN - 1, &whole)) return NULL;
-    whole -= whole % MEM_ALIGN;
-    char *base = aligned_alloc(MEM_ALIGN, whole);
-    if (!base) return NULL;
-    void *p = base + MEM_ALIGN;
+    void *base; /* not rounded up, so that ASan sees the very first overrun */
+    if (!size_add(n, MEM_ALIGN, &whole) ||
+        posix_memalign(&base, MEM_ALIGN, whole) != 0) {
+        return NULL;
+    }
+    void *p = (char *)base + MEM_ALIGN;
     head_of(p)->n = n;
     atomic_fetch_add_explicit(&in_use, n, memory_order_relaxed);
     return p;

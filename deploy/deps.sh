@@ -56,7 +56,7 @@ done
 # apt waits for another apt instead of failing, and asks nothing.
 options="-y --no-install-recommends -o DPkg::Lock::Timeout=300"
 if [ "$(id -u)" = 0 ]; then
-    as_root=env
+    as_root="env"
 elif command -v sudo >/dev/null 2>&1 && sudo -n true 2>/dev/null; then
     as_root="sudo -n env"
 else

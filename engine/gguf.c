@@ -214,6 +214,7 @@ static enum status open_sibling(struct gguf *g, const char *path,
     struct gguf *part = NULL;
     struct split its = {0};
     enum status st = sibling_path(path, s, no, &other, err);
+    assert(st != ST_OK || other); /* check_first saw to the name */
     if (st == ST_OK) st = open_part(&part, other, err);
     mem_free(other);
     if (st == ST_NOT_FOUND) {

@@ -13,6 +13,7 @@
  * the bytes that are left before memory is spent on it. */
 #include "engine/gguf_internal.h"
 
+#include <assert.h>
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -310,6 +311,7 @@ static enum status take_tensor(struct parser *p, uint32_t i)
     uint32_t name_at, name_len;
     enum status st = take_name(p, GGUF_NAME_MAX, &name_at, &name_len);
     if (st != ST_OK) return st;
+    assert(t);
     memcpy(t->name, p->g->header + name_at, name_len); /* t is zeroed */
     snprintf(p->item, sizeof p->item, "tensor %u %s", i,
              gguf_quote(t->name, name_len).text);

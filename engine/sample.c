@@ -181,7 +181,7 @@ static uint32_t cut_typical(struct choice *c, uint32_t n, float typical_p)
     const double top = (double)c[0].logit, log_sum = nm_log64(sum);
     for (uint32_t i = 0; i < n; i++) {
         const double surprise = log_sum - ((double)c[i].logit - top);
-        c[i].share = c[i].logit;
+        c[i].share = (double)c[i].logit;
         c[i].logit = (float)-fabs(surprise - entropy);
     }
     qsort(c, n, sizeof *c, by_logit);

@@ -15,6 +15,7 @@
  * long as a word instead of as long as the text. */
 #include "engine/tokenizer_internal.h"
 
+#include <assert.h>
 #include <string.h>
 
 #include "common/utf8.h"
@@ -122,6 +123,7 @@ static enum status put_unknown(struct spm *s, const char *p, size_t n)
 static enum status put_piece(struct spm *s, const char *p, size_t n, int32_t id)
 {
     while (id >= 0 && s->t->kind[id] == TOKEN_UNUSED) {
+        assert(s->split); /* there is one where a piece is unused */
         const size_t left = s->split[id];
         if (left == 0) return tokens_push(s->out, id); /* one character */
         const enum status st = put_piece(s, p, left, vocab_find(s->t, p, left));

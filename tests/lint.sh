@@ -62,14 +62,14 @@ grep_c '(^|[^A-Za-z0-9_])(strcpy|strcat|sprintf|vsprintf|gets|strtok|atoi|atol|a
     $files | complain "banned (CONTRIBUTING.md, Style)"
 # shellcheck disable=SC2086
 grep_c '(^|[^A-Za-z0-9_.>])(malloc|calloc|realloc|free|aligned_alloc|posix_memalign|strdup|strndup|asprintf)\(' \
-    $files | grep -v '^common/mem\.c:' |
+    $files | grep -vE '^(common/mem\.c|tests/fuzz/replay_main\.c|tests/lint_models\.h):' |
     complain "allocation only through common/mem.h"
 # shellcheck disable=SC2086
 grep_c '(^|[^A-Za-z0-9_])(_?exit|abort)\(' $ship |
     grep -vE '^([a-z]+/main\.c|common/mem\.c|engine/numerics\.c):' |
     complain "only main.c ends the program"
 # shellcheck disable=SC2086
-grep -nHE 'TODO|FIXME|XXX' $files /dev/null | complain "unfinished work"
+grep -nHwE 'TODO|FIXME|XXX' $files /dev/null | complain "unfinished work"
 # shellcheck disable=SC2086
 grep -nHE '[[:space:]]+$' $files /dev/null | complain "space at a line's end"
 for f in $files; do
@@ -85,12 +85,12 @@ for f in $files; do
     esac
 done | complain "header without include guard"
 
-# Its checks that need the whole program or guess at style are off.
+# Uninitialised values are left to clang's analyzer, which follows the status
+# that guards them.
 # shellcheck disable=SC2086
 cppcheck --quiet --std=c11 --enable=warning,performance,portability \
-    --inline-suppr --error-exitcode=0 -j "$(nproc)" -I. \
-    --suppress=missingIncludeSystem --suppress=uninitvar:tests/\* \
-    --suppress=preprocessorErrorDirective \
+    --inline-suppr -j "$(nproc)" -I. --suppress=missingIncludeSystem \
+    --suppress=uninitvar --suppress=uninitStructMember \
     --template='{file}:{line}: {id}: {message}' $ship 2>&1 |
     complain "cppcheck"
 
