@@ -84,4 +84,8 @@ void gen_model_tensor(const struct gen_model *m, uint32_t i,
 NODISCARD enum status gen_model_write(const struct gen_model *m,
                                       const char *path, struct error *err);
 
+/* FNV-1a of a file's bytes, 64 bits: to see that it is the one recorded. */
+NODISCARD enum status gen_file_hash(const char *path, uint64_t *out,
+                                    struct error *err);
+
 #endif

@@ -259,3 +259,22 @@ done:
     mem_free(fillers);
     return st;
 }
+
+enum status gen_file_hash(const char *path, uint64_t *out, struct error *err)
+{
+    FILE *f = fopen(path, "rb");
+    if (!f) return error_set(err, ST_IO, "%s: cannot be opened", path);
+    uint64_t h = UINT64_C(0xcbf29ce484222325);
+    uint8_t bytes[16384];
+    size_t n;
+    while ((n = fread(bytes, 1, sizeof bytes, f)) > 0) {
+        for (size_t i = 0; i < n; i++) {
+            h = (h ^ bytes[i]) * UINT64_C(0x100000001b3);
+        }
+    }
+    const bool failed = ferror(f) != 0;
+    fclose(f);
+    if (failed) return error_set(err, ST_IO, "%s: cannot be read", path);
+    *out = h;
+    return ST_OK;
+}

@@ -1,4 +1,5 @@
 /* make_model - write a seeded random model as a GGUF file. */
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -30,7 +31,8 @@ static void usage(FILE *f)
           "router_gain,\n"
           "                   type.embd, .head, .attn, .attn_v, .ffn, "
           ".ffn_down\n"
-          "With n_splits=N OUT ends in -00001-of-0000N.gguf.\n",
+          "With n_splits=N OUT ends in -00001-of-0000N.gguf.  Otherwise prints "
+          "FNV-1a of the\nfile's bytes, unless it is sparse.\n",
           f);
 }
 
@@ -83,5 +85,10 @@ int main(int argc, char **argv)
         usage(stderr);
         return 2;
     }
-    return gen_model_write(&m, out, &err) == ST_OK ? 0 : fail(&err);
+    uint64_t hash;
+    if (gen_model_write(&m, out, &err) != ST_OK) return fail(&err);
+    if (m.sparse || m.n_splits > 1) return 0;
+    if (gen_file_hash(out, &hash, &err) != ST_OK) return fail(&err);
+    printf("%016" PRIx64 "\n", hash);
+    return 0;
 }
