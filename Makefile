@@ -187,11 +187,11 @@ $(TOOLS): $(OUT)/%: $(OUT)/%.o $(TOOLLIB_OBJ) $(PART_LIBS) $(LIBPOTLUCK)
 $(BENCHES): $(OUT)/%: $(OUT)/%.o $(BENCH_OBJ) $(LIBPOTLUCK)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(BASE_LDFLAGS) -o $@ $^ $(LIBS)
-$(FUZZERS): $(OUT)/%: $(OUT)/%.o $(LIBPOTLUCK)
+$(FUZZERS): $(OUT)/%: $(OUT)/%.o $(TOOLLIB_OBJ) $(LIBPOTLUCK)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(BASE_LDFLAGS) -fsanitize=fuzzer -o $@ $^ $(LIBS)
 $(REPLAYS): $(OUT)/tests/fuzz/replay_%: $(OUT)/tests/fuzz/fuzz_%.o \
-  $(OUT)/tests/fuzz/replay_main.o $(LIBPOTLUCK)
+  $(OUT)/tests/fuzz/replay_main.o $(TOOLLIB_OBJ) $(LIBPOTLUCK)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(BASE_LDFLAGS) -o $@ $^ $(LIBS)
 

@@ -44,7 +44,9 @@ int32_t tokenizer_eos(const struct tokenizer *t); /* -1: none */
 /* Whether text gets a BOS in front, as the file says. */
 bool tokenizer_add_bos(const struct tokenizer *t);
 bool tokenizer_add_eos(const struct tokenizer *t);
-/* Ends a generation: EOS, EOT and what else the file marks so. */
+/* Ends a generation: EOS, EOT, EOM as the file says, and the tokens that are
+ * known by name to end a turn (<end_of_turn>, <|im_end|>, ...).  All of them
+ * are control tokens, whatever kind the file gives them. */
 bool tokenizer_is_end(const struct tokenizer *t, int32_t id);
 enum token_kind tokenizer_kind(const struct tokenizer *t, int32_t id);
 
@@ -54,9 +56,19 @@ struct tokenize_options {
                      user text can never become a control token */
 };
 
-/* Appends to *out.  Any bytes are accepted: what is not valid UTF-8 goes
- * through byte tokens.  ST_TOO_LARGE over TOKENIZER_TEXT_MAX.  Cost
- * O(n log n). */
+/* Appends to *out, or leaves it as it was.  Any bytes are accepted: what is
+ * not valid UTF-8 goes through byte tokens (or the unknown token, in a
+ * vocabulary without them).  U+2581 in the text is a space: SentencePiece has
+ * no other way to write one.  User-defined tokens are matched always, the
+ * longest first.
+ *
+ * The space prefix comes in front of the text and, with special, again in
+ * front of the text after each control token, as in llama.cpp; not after a
+ * user-defined token, as in SentencePiece.
+ *
+ * ST_TOO_LARGE over TOKENIZER_TEXT_MAX, ST_NO_MEMORY.  Cost O(n log n).
+ * Scratch memory: n bytes, and 50 to 100 for each character of the longest
+ * stretch that merges may cross; commonly a word, at worst the whole text. */
 NODISCARD enum status tokenizer_encode(const struct tokenizer *t,
                                        const char *text, size_t n,
                                        struct tokenize_options options,
@@ -67,11 +79,14 @@ struct gguf_str tokenizer_piece(const struct tokenizer *t, int32_t id);
 
 /* Streaming: give ids one by one, receive text in whole UTF-8 sequences.
  * The space that encode puts in front (add_space_prefix) is taken off the
- * first piece, so that decode(encode(x)) = x. */
+ * first piece and, with special, off each piece that follows a control
+ * token, so that decode(encode(x)) = x for the same special, but for U+2581,
+ * which comes back as a space.  To continue a text, clear `first` after init.
+ * Without special, control tokens and the unknown token print nothing. */
 struct detokenizer {
     const struct tokenizer *t;
-    bool first;            /* nothing printed yet                        */
-    bool special;          /* print control tokens as their text         */
+    bool first;            /* the next piece loses its space prefix      */
+    bool special;          /* print control and unknown tokens' text      */
     unsigned char held[4]; /* bytes of a sequence that is not whole yet  */
     uint8_t n_held;
 };
