@@ -1,17 +1,21 @@
 /* testdata.h - outside test data, found through POTLUCK_TESTDATA.
  *
- * Depends on: cmocka (so include stdarg, stddef, stdint, setjmp first).
+ * Depends on: cmocka.
  *
  * The data is not part of the project. Without it a test is skipped and says
  * so; with CI=true it fails, so that a build farm cannot lose it unseen. */
 #ifndef TESTS_LIB_TESTDATA_H
 #define TESTS_LIB_TESTDATA_H
 
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <setjmp.h>
+#include <cmocka.h>
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include <cmocka.h>
 
 #define TESTDATA_PATH_MAX 512
 

@@ -25,166 +25,154 @@ static struct tokenizer *create(const struct vocab_spec *spec)
     return t;
 }
 
-static struct vocab_entry changed[512];
+static char long_text[1026]; /* filled when the test starts */
+
+static const struct {
+    const char *why;
+    struct vocab_spec change;
+    int32_t at; /* this entry becomes this */
+    struct vocab_entry entry;
+    enum status want;
+    const char *says;
+} malformed[] = {
+    {"no model", {.skip = KEY("model")}, -1, {0}, ST_NOT_FOUND, "model"},
+    {"no tokens", {.skip = KEY("tokens")}, -1, {0}, ST_NOT_FOUND, "tokens"},
+    {"no scores", {.skip = KEY("scores")}, -1, {0}, ST_NOT_FOUND, "scores"},
+    {"no types",
+     {.skip = KEY("token_type")},
+     -1,
+     {0},
+     ST_NOT_FOUND,
+     "token_type"},
+    {"tokens of a wrong type",
+     {.wrong = KEY("tokens")},
+     -1,
+     {0},
+     ST_INVALID,
+     "tokens"},
+    {"scores of a wrong type",
+     {.wrong = KEY("scores")},
+     -1,
+     {0},
+     ST_INVALID,
+     "scores"},
+    {"types of a wrong type",
+     {.wrong = KEY("token_type")},
+     -1,
+     {0},
+     ST_INVALID,
+     "token_type"},
+    {"model of a wrong type",
+     {.wrong = KEY("model")},
+     -1,
+     {0},
+     ST_INVALID,
+     "model"},
+    {"id of a wrong type",
+     {.wrong = KEY("eot_token_id")},
+     -1,
+     {0},
+     ST_INVALID,
+     "eot_token_id"},
+    {"flag of a wrong type",
+     {.wrong = KEY("add_space_prefix")},
+     -1,
+     {0},
+     ST_INVALID,
+     "add_space_prefix"},
+    {"too few scores", {.n_scores_less = 1}, -1, {0}, ST_INVALID, "scores"},
+    {"too few types", {.n_kinds_less = 9}, -1, {0}, ST_INVALID, "types"},
+    {"bos outside",
+     {.id_key = KEY("bos_token_id"), .id = 50000},
+     -1,
+     {0},
+     ST_INVALID,
+     "bos_token_id is 50000"},
+    {"eos outside",
+     {.id_key = KEY("eos_token_id"), .id = UINT32_MAX},
+     -1,
+     {0},
+     ST_INVALID,
+     "eos_token_id"},
+    {"unknown outside",
+     {.id_key = KEY("unknown_token_id"), .id = 999},
+     -1,
+     {0},
+     ST_INVALID,
+     "unknown_token_id"},
+    {"eom outside",
+     {.id_key = KEY("eom_token_id"), .id = 999},
+     -1,
+     {0},
+     ST_INVALID,
+     "eom_token_id"},
+    {"score NaN", {0}, 270, {"q", NAN, TOKEN_NORMAL}, ST_INVALID, "token 270"},
+    {"type 7", {0}, 270, {"q", 0, 7}, ST_INVALID, "type 7"},
+    {"type -1", {0}, 270, {"q", 0, -1}, ST_INVALID, "type -1"},
+    {"byte misspelt", {0}, 5, {"<0xG0>", 0, TOKEN_BYTE}, ST_INVALID, "<0xG0>"},
+    {"byte too long",
+     {0},
+     5,
+     {"<0x010>", 0, TOKEN_BYTE},
+     ST_INVALID,
+     "token 5"},
+    {"no unknown, but every byte", {0}, 0, {"u", 0, TOKEN_NORMAL}, ST_OK, NULL},
+    {"piece too long",
+     {0},
+     270,
+     {long_text, 0, TOKEN_NORMAL},
+     ST_TOO_LARGE,
+     "1025"},
+    {"byte-level BPE",
+     {.model = "gpt2", .pre = "llama-bpe"},
+     -1,
+     {0},
+     ST_UNSUPPORTED,
+     "\"gpt2\" with pre-tokenizer \"llama-bpe\""},
+    {"no pre-tokenizer",
+     {.model = "bert"},
+     -1,
+     {0},
+     ST_UNSUPPORTED,
+     "\"bert\" is"},
+    {"hostile name",
+     {.model = "a\033[2Jb"},
+     -1,
+     {0},
+     ST_UNSUPPORTED,
+     "\"a?[2Jb\""},
+    {"long name",
+     {.model = "0123456789012345678901234567890123456789012345678901"},
+     -1,
+     {0},
+     ST_UNSUPPORTED,
+     "...\" is"},
+};
 
 static void test_malformed(void **state)
 {
     (void)state;
-    static char long_text[1026];
-    memset(long_text, 'x', 1025);
-    static const struct {
-        const char *why;
-        struct vocab_spec change;
-        int32_t at; /* this entry becomes this */
-        struct vocab_entry entry;
-        enum status want;
-        const char *says;
-    } row[] = {
-        {"no model", {.skip = KEY("model")}, -1, {0}, ST_NOT_FOUND, "model"},
-        {"no tokens", {.skip = KEY("tokens")}, -1, {0}, ST_NOT_FOUND, "tokens"},
-        {"no scores", {.skip = KEY("scores")}, -1, {0}, ST_NOT_FOUND, "scores"},
-        {"no types",
-         {.skip = KEY("token_type")},
-         -1,
-         {0},
-         ST_NOT_FOUND,
-         "token_type"},
-        {"tokens of a wrong type",
-         {.wrong = KEY("tokens")},
-         -1,
-         {0},
-         ST_INVALID,
-         "tokens"},
-        {"scores of a wrong type",
-         {.wrong = KEY("scores")},
-         -1,
-         {0},
-         ST_INVALID,
-         "scores"},
-        {"types of a wrong type",
-         {.wrong = KEY("token_type")},
-         -1,
-         {0},
-         ST_INVALID,
-         "token_type"},
-        {"model of a wrong type",
-         {.wrong = KEY("model")},
-         -1,
-         {0},
-         ST_INVALID,
-         "model"},
-        {"id of a wrong type",
-         {.wrong = KEY("eot_token_id")},
-         -1,
-         {0},
-         ST_INVALID,
-         "eot_token_id"},
-        {"flag of a wrong type",
-         {.wrong = KEY("add_space_prefix")},
-         -1,
-         {0},
-         ST_INVALID,
-         "add_space_prefix"},
-        {"too few scores", {.n_scores_less = 1}, -1, {0}, ST_INVALID, "scores"},
-        {"too few types", {.n_kinds_less = 9}, -1, {0}, ST_INVALID, "types"},
-        {"bos outside",
-         {.id_key = KEY("bos_token_id"), .id = 50000},
-         -1,
-         {0},
-         ST_INVALID,
-         "bos_token_id is 50000"},
-        {"eos outside",
-         {.id_key = KEY("eos_token_id"), .id = UINT32_MAX},
-         -1,
-         {0},
-         ST_INVALID,
-         "eos_token_id"},
-        {"unknown outside",
-         {.id_key = KEY("unknown_token_id"), .id = 999},
-         -1,
-         {0},
-         ST_INVALID,
-         "unknown_token_id"},
-        {"eom outside",
-         {.id_key = KEY("eom_token_id"), .id = 999},
-         -1,
-         {0},
-         ST_INVALID,
-         "eom_token_id"},
-        {"score NaN",
-         {0},
-         270,
-         {"q", NAN, TOKEN_NORMAL},
-         ST_INVALID,
-         "token 270"},
-        {"type 7", {0}, 270, {"q", 0, 7}, ST_INVALID, "type 7"},
-        {"type -1", {0}, 270, {"q", 0, -1}, ST_INVALID, "type -1"},
-        {"byte misspelt",
-         {0},
-         5,
-         {"<0xG0>", 0, TOKEN_BYTE},
-         ST_INVALID,
-         "<0xG0>"},
-        {"byte too long",
-         {0},
-         5,
-         {"<0x010>", 0, TOKEN_BYTE},
-         ST_INVALID,
-         "token 5"},
-        {"no unknown, but every byte",
-         {0},
-         0,
-         {"u", 0, TOKEN_NORMAL},
-         ST_OK,
-         NULL},
-        {"piece too long",
-         {0},
-         270,
-         {long_text, 0, TOKEN_NORMAL},
-         ST_TOO_LARGE,
-         "1025"},
-        {"byte-level BPE",
-         {.model = "gpt2", .pre = "llama-bpe"},
-         -1,
-         {0},
-         ST_UNSUPPORTED,
-         "\"gpt2\" with pre-tokenizer \"llama-bpe\""},
-        {"no pre-tokenizer",
-         {.model = "bert"},
-         -1,
-         {0},
-         ST_UNSUPPORTED,
-         "\"bert\" is"},
-        {"hostile name",
-         {.model = "a\033[2Jb"},
-         -1,
-         {0},
-         ST_UNSUPPORTED,
-         "\"a?[2Jb\""},
-        {"long name",
-         {.model = "0123456789012345678901234567890123456789012345678901"},
-         -1,
-         {0},
-         ST_UNSUPPORTED,
-         "...\" is"},
-    };
-    for (size_t i = 0; i < COUNT_OF(row); i++) {
-        struct vocab_spec spec = row[i].change;
+    static struct vocab_entry changed[512];
+    assert_in_range(small_vocab_n, 271, COUNT_OF(changed));
+    memset(long_text, 'x', sizeof long_text - 1);
+    for (size_t i = 0; i < COUNT_OF(malformed); i++) {
+        struct vocab_spec spec = malformed[i].change;
         memcpy(changed, small_vocab, small_vocab_n * sizeof *changed);
-        if (row[i].at >= 0) changed[row[i].at] = row[i].entry;
+        if (malformed[i].at >= 0) changed[malformed[i].at] = malformed[i].entry;
         spec.entry = changed;
         spec.n = small_vocab_n;
         const size_t before = mem_in_use();
         struct tokenizer *t = NULL;
         struct error err = {0};
         const enum status st = vocab_create(&t, &spec, &err);
-        if (st != row[i].want) {
-            fail_msg("%s: %s (%s)", row[i].why, status_name(st), err.text);
+        if (st != malformed[i].want) {
+            fail_msg("%s: %s (%s)", malformed[i].why, status_name(st),
+                     err.text);
         }
         if (st != ST_OK) {
             assert_null(t);
-            if (!strstr(err.text, row[i].says)) {
-                fail_msg("%s: \"%s\"", row[i].why, err.text);
+            if (!strstr(err.text, malformed[i].says)) {
+                fail_msg("%s: \"%s\"", malformed[i].why, err.text);
             }
         }
         tokenizer_free(t);
