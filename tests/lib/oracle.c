@@ -105,7 +105,7 @@ static enum status read_greedy(struct oracle *o, const json_t *run,
         st = read_row(json_object_get(json_array_get(steps, i), "top"),
                       &o->rows[n_prompt - 1 + i], err);
     }
-    o->n_tokens--; /* nothing was asked after the last */
+    if (st == ST_OK) o->n_tokens--; /* nothing was asked after the last */
     return st;
 }
 
