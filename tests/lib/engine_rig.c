@@ -1,0 +1,162 @@
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <setjmp.h>
+#include <cmocka.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "tests/lib/engine_rig.h"
+
+struct error rig_err;
+
+void rig_assert_ok(enum status st, const char *file, int line)
+{
+    if (st == ST_OK) return;
+    print_error("%s: %s\n", status_name(st), rig_err.text);
+    _fail(file, line);
+}
+
+void rig_assert_fails(enum status st, enum status want, const char *word,
+                      const char *file, int line)
+{
+    if (st == want && strstr(rig_err.text, word)) return;
+    print_error("%s \"%s\"; wanted %s with \"%s\"\n", status_name(st),
+                rig_err.text, status_name(want), word);
+    _fail(file, line);
+}
+
+float rig_uniform(struct rng *rng)
+{
+    return (float)(2.0 * rng_unit(rng_u64(rng)) - 1.0);
+}
+
+float rig_normal(struct rng *rng)
+{
+    float sum = 0;
+    for (int i = 0; i < 12; i++) sum += rig_uniform(rng);
+    return sum / 2; /* twelve of variance 1/3 */
+}
+
+void rig_open(struct rig *r, const struct gen_model *m)
+{
+    char dir[] = "/tmp/test_engine_XXXXXX", path[128];
+    if (!mkdtemp(dir)) fail_msg("no directory for the model");
+    for (uint32_t i = m->n_splits; i > 0; i--) { /* so that path is the first */
+        if (m->n_splits == 1)
+            snprintf(path, sizeof path, "%s/m.gguf", dir);
+        else
+            snprintf(path, sizeof path, "%s/m-%05u-of-%05u.gguf", dir, i,
+                     m->n_splits);
+    }
+    assert_ok(gen_model_write(m, path, &rig_err));
+    assert_ok(gguf_open(&r->gguf, path, &rig_err));
+    for (uint32_t i = 1; m->n_splits > 1 && i <= m->n_splits; i++) {
+        snprintf(path, sizeof path, "%s/m-%05u-of-%05u.gguf", dir, i,
+                 m->n_splits);
+        unlink(path);
+    }
+    if (m->n_splits == 1) unlink(path);
+    rmdir(dir);
+    assert_ok(model_describe(&r->model, r->gguf, &rig_err));
+}
+
+void rig_close(struct rig *r)
+{
+    model_fini(&r->model);
+    gguf_close(r->gguf);
+}
+
+struct shard_options rig_options(const struct model *m)
+{
+    return (struct shard_options){
+        .isa = ISA_REF,
+        .blas = BLAS_NEVER,
+        .kv_type = KV_F16,
+        .n_threads = 1,
+        .n_ctx = m->n_ctx,
+        .n_seq_max = 8,
+        .rows_max = 33,
+        .outputs_max = 33,
+    };
+}
+
+struct shard *rig_whole(const struct rig *r, const struct shard_options *o)
+{
+    struct shard_spec spec;
+    struct shard *s = NULL;
+    assert_ok(shard_spec_whole(&spec, &r->model, &rig_err));
+    assert_ok(shard_create(&s, &r->model, &spec, o, &rig_err));
+    mem_free(spec.layers);
+    return s;
+}
+
+void rig_step(struct shard *s, struct step *st, const struct step_row *rows,
+              uint32_t n_rows, float *logits)
+{
+    const uint32_t n_layer = s->model.n_layer, n_vocab = s->model.n_vocab;
+    uint32_t n = 0;
+    const struct step_input in = {.rows = rows,
+                                  .n_rows = n_rows,
+                                  .embed = true,
+                                  .layer_end = n_layer,
+                                  .head = true};
+    assert_ok(step_begin(st, &in, &rig_err));
+    assert_int_equal(step_run(st), STEP_DONE);
+    for (uint32_t r = 0; r < n_rows; r++) {
+        if (!rows[r].want) continue;
+        memcpy(logits + (size_t)n * n_vocab, step_logits(st, n),
+               n_vocab * sizeof *logits);
+        n++;
+    }
+}
+
+void rig_op(struct shard *s, enum kv_op_kind kind, uint64_t seq,
+            uint64_t source, uint32_t n)
+{
+    const struct kv_op op = {kind, seq, source, n};
+    assert_ok(kv_apply(s->kv, &op, &rig_err));
+}
+
+float *rig_reference(const struct rig *r, enum kv_type kv,
+                     const int32_t *tokens, uint32_t n)
+{
+    struct shard_options o = rig_options(&r->model);
+    o.kv_type = kv;
+    o.n_seq_max = 1;
+    struct shard *s = rig_whole(r, &o);
+    struct step *st = NULL;
+    assert_ok(step_create(&st, s, &rig_err));
+    const size_t n_vocab = r->model.n_vocab;
+    float *logits = mem_zalloc_array(n * n_vocab, sizeof *logits);
+    assert_non_null(logits);
+    for (uint32_t i = 0; i < n; i++) {
+        const struct step_row row = {0, i, tokens[i], true};
+        rig_step(s, st, &row, 1, logits + i * n_vocab);
+    }
+    step_free(st);
+    shard_free(s);
+    /* a test against constants would pass anything */
+    double sum = 0, squares = 0;
+    for (size_t i = 0; i < n * n_vocab; i++) {
+        sum += (double)logits[i];
+        squares += (double)logits[i] * (double)logits[i];
+    }
+    const double count = (double)(n * n_vocab), mean = sum / count;
+    assert_true(squares / count - mean * mean > 0.1);
+    return logits;
+}
+
+void rig_assert_same(const float *got, const float *want, size_t n,
+                     const char *what)
+{
+    if (memcmp(got, want, n * sizeof *got) == 0) return;
+    for (size_t i = 0; i < n; i++) {
+        if (memcmp(got + i, want + i, sizeof *got) == 0) continue;
+        fail_msg("%s: value %zu of %zu is %a, wanted %a", what, i, n,
+                 (double)got[i], (double)want[i]);
+    }
+}
