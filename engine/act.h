@@ -17,9 +17,11 @@
 
 enum act_kind { ACT_F32, ACT_Q8_0, ACT_Q8_K, ACT_KIND_END };
 
-/* x = d * q.  s = d * (q[0] + ... + q[31]), for types with a minimum. */
+/* x = d * q.  sum = q[0] + ... + q[31], for types with a minimum or an
+ * offset. */
 struct act_q8_0 {
-    float d, s;
+    float d;
+    int32_t sum;
     int8_t q[32];
 };
 _Static_assert(sizeof(struct act_q8_0) == 40, "no padding");
