@@ -9,6 +9,15 @@
 #define NORETURN               __attribute__((noreturn))
 #define LIKELY(x)              __builtin_expect(!!(x), 1)
 #define UNLIKELY(x)            __builtin_expect(!!(x), 0)
+#define ALWAYS_INLINE          inline __attribute__((always_inline))
+
+/* Before a loop of few, constant iterations over arrays of vectors: unrolled,
+ * the arrays become registers.  gcc does not unroll at -O2 by itself. */
+#if defined(__clang__)
+#define UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define UNROLL _Pragma("GCC unroll 16")
+#endif
 
 #define COUNT_OF(a) (sizeof(a) / sizeof((a)[0]))
 

@@ -78,7 +78,7 @@ void act_quantize(enum act_kind kind, const float *x, uint32_t k, void *row)
             b->d = quantize_block(x + 32 * (size_t)i, 32, b->q);
             int32_t sum = 0;
             for (int j = 0; j < 32; j++) sum += b->q[j];
-            b->s = b->d * (float)sum;
+            b->sum = sum;
         }
     } else {
         struct act_q8_k *b = row;

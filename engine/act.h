@@ -17,9 +17,11 @@
 
 enum act_kind { ACT_F32, ACT_Q8_0, ACT_Q8_K, ACT_KIND_END };
 
-/* x = d * q.  s = d * (q[0] + ... + q[31]), for types with a minimum. */
+/* x = d * q.  sum = q[0] + ... + q[31], for types with a minimum or an
+ * offset. */
 struct act_q8_0 {
-    float d, s;
+    float d;
+    int32_t sum;
     int8_t q[32];
 };
 _Static_assert(sizeof(struct act_q8_0) == 40, "no padding");
@@ -40,5 +42,8 @@ size_t act_row_bytes(enum act_kind kind, uint32_t k);
  * amax below 2^-100 gives d = 0, q = 0; a NaN or infinity in the block gives
  * d = NaN, q = 0, so it surfaces in the result.  row: act_row_bytes. */
 void act_quantize(enum act_kind kind, const float *x, uint32_t k, void *row);
+/* The same bits; exists on x86-64, to be called through vec_ops. */
+void act_quantize_avx2(enum act_kind kind, const float *x, uint32_t k,
+                       void *row);
 
 #endif

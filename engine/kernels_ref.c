@@ -80,7 +80,7 @@ static float leaf_q4_1(const uint8_t *w, const void *act, uint32_t n)
             s += (block.qs[i] >> 4) * a->q[i + 16];
         }
         const float t = (float)s * (f16_to_f32_inline(block.d) * a->d) +
-                        f16_to_f32_inline(block.m) * a->s;
+                        f16_to_f32_inline(block.m) * (a->d * (float)a->sum);
         leaf = b == 0 ? t : leaf + t;
     }
     return leaf;

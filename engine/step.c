@@ -300,8 +300,9 @@ static void quantize_item(void *arg, uint32_t r, uint32_t thread)
 {
     (void)thread;
     const struct rows_job *j = arg;
-    act_quantize(j->kind, j->in + (size_t)r * j->width, j->width,
-                 j->st->act[j->kind] + r * j->st->act_stride[j->kind]);
+    j->st->s->vec->act_quantize(j->kind, j->in + (size_t)r * j->width, j->width,
+                                j->st->act[j->kind] +
+                                    r * j->st->act_stride[j->kind]);
 }
 
 /* y_i = m_i x for matrices that share their input [n_rows][k]. */

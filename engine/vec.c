@@ -66,6 +66,7 @@ static const struct vec_ops ref = {
     .scale = scale,
     .silu_mul = silu_mul,
     .exp_row = exp_row,
+    .act_quantize = act_quantize,
 };
 
 const struct vec_ops *vec_ops_select(enum isa isa)

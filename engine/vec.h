@@ -1,5 +1,4 @@
-/* vec.h - rows of floats: what attention and the feed-forward do between
- * matrix products.
+/* vec.h - rows of floats: what happens between matrix products.
  *
  * Depends on: kernels (the ISA list), numerics.  Thread: any; no state.
  *
@@ -40,6 +39,10 @@ struct vec_ops {
     void (*silu_mul)(float *h, const float *g, const float *u, uint32_t n);
     /* w[i] = nm_exp(s[i] - m); w may be s. */
     void (*exp_row)(float *w, const float *s, float m, uint32_t n);
+
+    /* act_quantize() of act.h. */
+    void (*act_quantize)(enum act_kind kind, const float *x, uint32_t k,
+                         void *row);
 };
 
 /* The best table at no more than this ISA; never NULL. */

@@ -1,6 +1,233 @@
+/* vec_avx2.c - the AVX2 table. */
 #include "engine/vec.h"
 
+#ifdef __AVX2__
+#include <immintrin.h>
+#include <math.h>
+#include <string.h>
+
+#include "common/compiler.h"
+#include "engine/quant_f16.h"
+
+/* Dot products and sums side by side: additions of one row form a chain. */
+#define ROWS_AT_ONCE 4
+
+/* Eight elements from p[i] on, of which n (1..8) exist; the rest is zero. */
+static ALWAYS_INLINE __m256 load_f32(const float *p, uint32_t n)
+{
+    if (LIKELY(n >= 8)) return _mm256_loadu_ps(p);
+    float v[8] = {0};
+    memcpy(v, p, n * sizeof *v);
+    return _mm256_loadu_ps(v);
+}
+
+static ALWAYS_INLINE __m256 load_f16(const uint16_t *p, uint32_t n)
+{
+    if (LIKELY(n >= 8)) {
+        return _mm256_cvtph_ps(_mm_loadu_si128((const void *)p));
+    }
+    uint16_t v[8] = {0};
+    memcpy(v, p, n * sizeof *v);
+    return _mm256_cvtph_ps(_mm_loadu_si128((const void *)v));
+}
+
+static ALWAYS_INLINE __m256 load(const void *p, size_t i, uint32_t n, bool f16)
+{
+    return f16 ? load_f16((const uint16_t *)p + i, n)
+               : load_f32((const float *)p + i, n);
+}
+
+static ALWAYS_INLINE float lanes_sum(__m256 v)
+{
+    const __m128 four =
+        _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+    const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+}
+
+/* The missing elements of a last vector are zeros; a lane that started at +0
+ * is never -0, so adding their products changes nothing. */
+static ALWAYS_INLINE void dots(float *out, const float *q, const void *k,
+                               size_t first, size_t stride, int n_rows,
+                               uint32_t n, bool f16)
+{
+    __m256 lane[ROWS_AT_ONCE];
+    UNROLL
+    for (int t = 0; t < n_rows; t++) lane[t] = _mm256_setzero_ps();
+    for (uint32_t i = 0; i < n; i += 8) {
+        const __m256 x = load_f32(q + i, n - i);
+        UNROLL
+        for (int t = 0; t < n_rows; t++) {
+            const __m256 y =
+                load(k, first + (size_t)t * stride + i, n - i, f16);
+            lane[t] = _mm256_add_ps(lane[t], _mm256_mul_ps(x, y));
+        }
+    }
+    UNROLL
+    for (int t = 0; t < n_rows; t++) out[t] = lanes_sum(lane[t]);
+}
+
+static ALWAYS_INLINE void dot_rows(float *out, const float *q, const void *k,
+                                   size_t stride, uint32_t n_rows, uint32_t n,
+                                   bool f16)
+{
+    uint32_t t = 0;
+    for (; t + ROWS_AT_ONCE <= n_rows; t += ROWS_AT_ONCE) {
+        dots(out + t, q, k, t * stride, stride, ROWS_AT_ONCE, n, f16);
+    }
+    for (; t < n_rows; t++) dots(out + t, q, k, t * stride, stride, 1, n, f16);
+}
+
+static void dot_rows_f32(float *out, const float *q, const float *k,
+                         size_t stride, uint32_t n_rows, uint32_t n)
+{
+    dot_rows(out, q, k, stride, n_rows, n, false);
+}
+
+static void dot_rows_f16(float *out, const float *q, const uint16_t *k,
+                         size_t stride, uint32_t n_rows, uint32_t n)
+{
+    dot_rows(out, q, k, stride, n_rows, n, true);
+}
+
+/* nv vectors of o from d on stay in registers while the rows go by. */
+static ALWAYS_INLINE void axpys(float *o, const float *w, const void *v,
+                                size_t stride, uint32_t n_rows, uint32_t d,
+                                int nv, bool f16)
+{
+    __m256 acc[4];
+    UNROLL
+    for (int i = 0; i < nv; i++) acc[i] = _mm256_loadu_ps(o + d + 8 * i);
+    for (uint32_t t = 0; t < n_rows; t++) {
+        const __m256 wt = _mm256_set1_ps(w[t]);
+        UNROLL
+        for (int i = 0; i < nv; i++) {
+            const __m256 x = load(v, t * stride + d + 8 * (size_t)i, 8, f16);
+            acc[i] = _mm256_add_ps(acc[i], _mm256_mul_ps(wt, x));
+        }
+    }
+    UNROLL
+    for (int i = 0; i < nv; i++) _mm256_storeu_ps(o + d + 8 * i, acc[i]);
+}
+
+static ALWAYS_INLINE void axpy_rows(float *o, const float *w, const void *v,
+                                    size_t stride, uint32_t n_rows, uint32_t n,
+                                    bool f16)
+{
+    uint32_t d = 0;
+    for (; d + 32 <= n; d += 32) axpys(o, w, v, stride, n_rows, d, 4, f16);
+    for (; d + 8 <= n; d += 8) axpys(o, w, v, stride, n_rows, d, 1, f16);
+    for (; d < n; d++) {
+        for (uint32_t t = 0; t < n_rows; t++) {
+            const size_t at = t * stride + d;
+            o[d] += w[t] * (f16 ? f16_to_f32_inline(((const uint16_t *)v)[at])
+                                : ((const float *)v)[at]);
+        }
+    }
+}
+
+static void axpy_rows_f32(float *o, const float *w, const float *v,
+                          size_t stride, uint32_t n_rows, uint32_t n)
+{
+    axpy_rows(o, w, v, stride, n_rows, n, false);
+}
+
+static void axpy_rows_f16(float *o, const float *w, const uint16_t *v,
+                          size_t stride, uint32_t n_rows, uint32_t n)
+{
+    axpy_rows(o, w, v, stride, n_rows, n, true);
+}
+
+static void scale(float *o, float c, uint32_t n)
+{
+    uint32_t i = 0;
+    for (; i + 8 <= n; i += 8) {
+        _mm256_storeu_ps(
+            o + i, _mm256_mul_ps(_mm256_loadu_ps(o + i), _mm256_set1_ps(c)));
+    }
+    for (; i < n; i++) o[i] *= c;
+}
+
+/* 2^e, -126 <= e <= 127. */
+static ALWAYS_INLINE __m256 power_of_two(__m256i e)
+{
+    return _mm256_castsi256_ps(
+        _mm256_slli_epi32(_mm256_add_epi32(e, _mm256_set1_epi32(127)), 23));
+}
+
+/* nm_exp() operation by operation; lanes out of range are replaced last. */
+static ALWAYS_INLINE __m256 exp_8(__m256 x)
+{
+    const __m256 magic = _mm256_set1_ps(0x1.8p23f);
+    const __m256 n = _mm256_sub_ps(
+        _mm256_add_ps(_mm256_mul_ps(x, _mm256_set1_ps(0x1.715476p+0f)), magic),
+        magic);
+    const __m256 r = _mm256_sub_ps(
+        _mm256_sub_ps(x, _mm256_mul_ps(n, _mm256_set1_ps(0x1.62e4p-1f))),
+        _mm256_mul_ps(n, _mm256_set1_ps(0x1.7f7d1cp-20f)));
+    __m256 p = _mm256_set1_ps(1.9875691500e-4f);
+#define NEXT(c) p = _mm256_add_ps(_mm256_mul_ps(p, r), _mm256_set1_ps(c))
+    NEXT(1.3981999507e-3f);
+    NEXT(8.3334519073e-3f);
+    NEXT(4.1665795894e-2f);
+    NEXT(1.6666665459e-1f);
+    NEXT(5.0000001201e-1f);
+#undef NEXT
+    __m256 y = _mm256_add_ps(_mm256_mul_ps(p, _mm256_mul_ps(r, r)), r);
+    y = _mm256_add_ps(y, _mm256_set1_ps(1.0f));
+    const __m256i e = _mm256_cvttps_epi32(n), half = _mm256_srai_epi32(e, 1);
+    y = _mm256_mul_ps(y, power_of_two(half));
+    y = _mm256_mul_ps(y, power_of_two(_mm256_sub_epi32(e, half)));
+
+    const __m256 low = _mm256_cmp_ps(x, _mm256_set1_ps(-87.3f), _CMP_LT_OQ);
+    const __m256 high = _mm256_cmp_ps(x, _mm256_set1_ps(88.7f), _CMP_GT_OQ);
+    const __m256 nan = _mm256_cmp_ps(x, x, _CMP_UNORD_Q);
+    y = _mm256_andnot_ps(low, y);
+    y = _mm256_blendv_ps(y, _mm256_set1_ps(INFINITY), high);
+    return _mm256_blendv_ps(y, x, nan);
+}
+
+static void silu_mul(float *h, const float *g, const float *u, uint32_t n)
+{
+    const __m256 sign = _mm256_set1_ps(-0.0f), one = _mm256_set1_ps(1.0f);
+    uint32_t i = 0;
+    for (; i + 8 <= n; i += 8) {
+        const __m256 x = _mm256_loadu_ps(g + i);
+        const __m256 below = _mm256_add_ps(one, exp_8(_mm256_xor_ps(x, sign)));
+        _mm256_storeu_ps(h + i, _mm256_mul_ps(_mm256_div_ps(x, below),
+                                              _mm256_loadu_ps(u + i)));
+    }
+    for (; i < n; i++) h[i] = nm_silu(g[i]) * u[i];
+}
+
+static void exp_row(float *w, const float *s, float m, uint32_t n)
+{
+    uint32_t i = 0;
+    for (; i + 8 <= n; i += 8) {
+        _mm256_storeu_ps(w + i, exp_8(_mm256_sub_ps(_mm256_loadu_ps(s + i),
+                                                    _mm256_set1_ps(m))));
+    }
+    for (; i < n; i++) w[i] = nm_exp(s[i] - m);
+}
+
+const struct vec_ops *vec_ops_avx2(void)
+{
+    static const struct vec_ops ops = {
+        .name = "avx2",
+        .dot_rows_f32 = dot_rows_f32,
+        .dot_rows_f16 = dot_rows_f16,
+        .axpy_rows_f32 = axpy_rows_f32,
+        .axpy_rows_f16 = axpy_rows_f16,
+        .scale = scale,
+        .silu_mul = silu_mul,
+        .exp_row = exp_row,
+        .act_quantize = act_quantize_avx2,
+    };
+    return &ops;
+}
+#else
 const struct vec_ops *vec_ops_avx2(void)
 {
     return NULL;
 }
+#endif

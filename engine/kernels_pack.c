@@ -1,0 +1,191 @@
+/* kernels_pack.c - between canonical rows and row-interleaved groups.
+ *
+ * One walk per family, in both directions: `out` says whether the group is
+ * read or written, so that packing and unpacking cannot disagree. */
+#include "engine/kernels_pack.h"
+
+#include <stdbool.h>
+#include <string.h>
+
+#include "engine/numerics.h"
+
+/* Where one row's bytes stand in a group. */
+struct place {
+    uint8_t *group;
+    uint32_t rows, r;
+    bool out; /* from the group to the canonical block */
+};
+
+static void move(const struct place *at, size_t offset, void *canonical,
+                 size_t n)
+{
+    if (at->out) {
+        memcpy(canonical, at->group + offset, n);
+    } else {
+        memcpy(at->group + offset, canonical, n);
+    }
+}
+
+/* n bytes as quad vectors that start at offset, `step` vectors apart. */
+static void move_quads(const struct place *at, size_t offset, uint8_t *bytes,
+                       uint32_t n, uint32_t step)
+{
+    const size_t vector = 4 * (size_t)at->rows;
+    for (uint32_t c = 0; c < n / 4; c++) {
+        move(at, offset + c * step * vector + 4 * (size_t)at->r, bytes + 4 * c,
+             4);
+    }
+}
+
+/* ------------------------------------------------ blocks of 32 weights */
+
+/* All three have their one or two f16 first, then bytes of quants. */
+static void move_block_32(const struct place *at, enum quant_type type,
+                          uint32_t b, uint32_t n_blocks, uint8_t *canonical)
+{
+    const uint32_t per_leaf = NM_LEAF / 32;
+    const uint32_t leaf = b / per_leaf, in_leaf = b % per_leaf;
+    const uint32_t left = n_blocks - leaf * per_leaf;
+    const uint32_t nb = left < per_leaf ? left : per_leaf;
+    const size_t block_bytes = quant_info(type)->block_bytes;
+    const size_t scales = type == QUANT_Q4_1 ? 2 : 1;
+    const size_t quants = block_bytes - 2 * scales;
+    const size_t rows = at->rows;
+
+    size_t offset = (size_t)leaf * per_leaf * block_bytes * rows;
+    for (size_t i = 0; i < scales; i++) {
+        move(at, offset + 2 * (in_leaf * rows + at->r), canonical + 2 * i, 2);
+        offset += 2 * nb * rows;
+    }
+    move_quads(at, offset + in_leaf * quants * rows, canonical + 2 * scales,
+               (uint32_t)quants, 1);
+}
+
+/* ---------------------------------------------------------------- Q4_K */
+
+/* The six-bit number at a place: four bits in a nibble of low[], two in
+ * high[].  shift: 0 for sc, 4 for m. */
+static void move_six_bits(const struct place *at, uint8_t *low, uint32_t p,
+                          uint32_t shift, uint8_t *value)
+{
+    const uint32_t half = 4 * at->rows;
+    uint8_t *high = low + 8 * (size_t)at->rows + p % half;
+    const uint32_t high_shift = (p < half ? 0u : 4u) + shift / 2;
+    if (at->out) {
+        *value =
+            (uint8_t)((low[p] >> shift & 15) | (*high >> high_shift & 3) << 4);
+    } else {
+        low[p] =
+            (uint8_t)((low[p] & ~(15u << shift)) | (*value & 15u) << shift);
+        *high = (uint8_t)((*high & ~(3u << high_shift)) |
+                          (uint32_t)(*value >> 4) << high_shift);
+    }
+}
+
+/* The inverse of quant_q4_k_scales(). */
+static void join_scales(const uint8_t sc[8], const uint8_t m[8],
+                        uint8_t packed[12])
+{
+    for (int j = 0; j < 4; j++) {
+        packed[j] = (uint8_t)(sc[j] | sc[j + 4] >> 4 << 6);
+        packed[j + 4] = (uint8_t)(m[j] | m[j + 4] >> 4 << 6);
+        packed[j + 8] = (uint8_t)((sc[j + 4] & 15) | (m[j + 4] & 15) << 4);
+    }
+}
+
+static void move_q4_k(const struct place *at, uint32_t b,
+                      struct block_q4_k *block)
+{
+    const size_t rows = at->rows;
+    const size_t offset = b * sizeof *block * rows;
+    move(at, offset + 2 * at->r, &block->d, 2);
+    move(at, offset + 2 * rows + 2 * at->r, &block->dmin, 2);
+
+    uint8_t sc[8] = {0}, m[8] = {0};
+    if (!at->out) quant_q4_k_scales(block->scales, sc, m);
+    uint8_t *low = at->group + offset + 4 * rows;
+    for (uint32_t j = 0; j < 8; j++) {
+        move_six_bits(at, low, j * at->rows + at->r, 0, sc + j);
+        move_six_bits(at, low, j / 2 * 2 * at->rows + 2 * at->r + j % 2, 4,
+                      m + j);
+    }
+    if (at->out) join_scales(sc, m, block->scales);
+    move_quads(at, offset + 16 * rows, block->qs, 128, 1);
+}
+
+/* ---------------------------------------------------------------- Q6_K */
+
+static void move_q6_k(const struct place *at, uint32_t b, uint32_t n_blocks,
+                      struct block_q6_k *block)
+{
+    const size_t rows = at->rows;
+    const size_t bytes = sizeof *block - 2; /* without d */
+    const size_t offset = b * bytes * rows;
+    move(at, n_blocks * bytes * rows + 2 * (b * rows + at->r), &block->d, 2);
+    for (size_t j = 0; j < 16; j++) {
+        move(at, offset + (j / 2 * rows + at->r) * 2 + j % 2, block->scales + j,
+             1);
+    }
+    for (size_t h = 0; h < 2; h++) {
+        const size_t quads = offset + (16 + 96 * h) * rows;
+        move_quads(at, quads, block->ql + 64 * h, 32, 3);
+        move_quads(at, quads + 4 * rows, block->ql + 64 * h + 32, 32, 3);
+        move_quads(at, quads + 8 * rows, block->qh + 32 * h, 32, 3);
+    }
+}
+
+/* -------------------------------------------------------------- common */
+
+static void move_block(const struct place *at, enum quant_type type, uint32_t b,
+                       uint32_t n_blocks, void *block)
+{
+    if (type == QUANT_Q4_K) {
+        move_q4_k(at, b, block);
+    } else if (type == QUANT_Q6_K) {
+        move_q6_k(at, b, n_blocks, block);
+    } else {
+        move_block_32(at, type, b, n_blocks, block);
+    }
+}
+
+/* Any of the blocks, aligned. */
+union any_block {
+    struct block_q4_k q4_k;
+    struct block_q6_k q6_k;
+    uint8_t bytes[210];
+};
+
+void pack_rows(enum quant_type type, uint32_t rows, void *group,
+               const void *src, size_t src_stride, uint32_t n, uint32_t k)
+{
+    const struct quant_info *info = quant_info(type);
+    const uint32_t n_blocks = k / info->block;
+    if (n < rows) memset(group, 0, (size_t)quant_row_bytes(type, k) * rows);
+    for (uint32_t r = 0; r < n; r++) {
+        const struct place at = {.group = group, .rows = rows, .r = r};
+        const uint8_t *row = (const uint8_t *)src + r * src_stride;
+        for (uint32_t b = 0; b < n_blocks; b++) {
+            union any_block block;
+            memcpy(&block, row + (size_t)b * info->block_bytes,
+                   info->block_bytes);
+            move_block(&at, type, b, n_blocks, &block);
+        }
+    }
+}
+
+void unpack_row(enum quant_type type, uint32_t rows, const void *group,
+                uint32_t r, uint32_t k, float *dst)
+{
+    const struct quant_info *info = quant_info(type);
+    const uint32_t n_blocks = k / info->block;
+    const struct place at = {.group = (uint8_t *)(uintptr_t)group,
+                             .rows = rows,
+                             .r = r,
+                             .out = true};
+    for (uint32_t b = 0; b < n_blocks; b++) {
+        union any_block block;
+        move_block(&at, type, b, n_blocks, &block);
+        quant_dequantize_row(type, &block, dst + (size_t)b * info->block,
+                             info->block);
+    }
+}
