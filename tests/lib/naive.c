@@ -6,6 +6,8 @@
 
 #include "common/mem.h"
 
+#define EXPERTS_MAX 256
+
 struct tensor {
     float *w; /* [rows][k] */
     uint64_t k, rows;
@@ -28,17 +30,28 @@ struct naive {
 
 /* ---------------------------------------------------------- loading */
 
-static enum status load(const struct gguf *g, struct tensor *out,
-                        const char *name, bool required, struct error *err)
+struct want {
+    struct tensor *to;
+    const char *name;
+    uint64_t k, rows; /* rows 0: any number */
+    bool required;
+};
+
+static enum status load(const struct gguf *g, const struct want *want,
+                        struct error *err)
 {
+    const char *const name = want->name;
     const struct gguf_tensor *t = gguf_find_tensor(g, name);
-    if (!t && !required) return ST_OK;
+    if (!t && !want->required) return ST_OK;
     if (!t) return error_set(err, ST_NOT_FOUND, "no tensor %s", name);
     if (!quant_info(t->type)) {
         return error_set(err, ST_UNSUPPORTED, "%s: type %s", name,
                          quant_name(t->type));
     }
     const uint64_t k = t->ne[0], rows = t->ne[1] * t->ne[2] * t->ne[3];
+    if (k == 0 || k != want->k || (want->rows && rows != want->rows)) {
+        return error_set(err, ST_INVALID, "%s: wrong shape", name);
+    }
     const size_t row_bytes = (size_t)quant_row_bytes(t->type, k);
     float *w = mem_zalloc_array(rows * k, sizeof *w);
     uint8_t *row = mem_alloc(row_bytes);
@@ -53,7 +66,7 @@ static enum status load(const struct gguf *g, struct tensor *out,
         mem_free(w);
         return st;
     }
-    *out = (struct tensor){w, k, rows};
+    *want->to = (struct tensor){w, k, rows};
     return ST_OK;
 }
 
@@ -62,31 +75,32 @@ static enum status load_layer(struct naive *n, const struct gguf *g,
 {
     struct layer *l = &n->layers[index];
     const bool moe = n->n_expert > 0;
-    const struct {
-        struct tensor *to;
-        const char *name;
-        bool required;
-    } list[] = {
-        {&l->attn_norm, "attn_norm", true},
-        {&l->q, "attn_q", true},
-        {&l->k, "attn_k", true},
-        {&l->v, "attn_v", true},
-        {&l->o, "attn_output", true},
-        {&l->ffn_norm, "ffn_norm", true},
-        {&l->router, "ffn_gate_inp", moe},
-        {&l->gate, moe ? "ffn_gate_exps" : "ffn_gate", true},
-        {&l->up, moe ? "ffn_up_exps" : "ffn_up", true},
-        {&l->down, moe ? "ffn_down_exps" : "ffn_down", true},
+    const uint64_t e = n->n_embd, ff = n->n_ff, ne = moe ? n->n_expert : 1;
+    const uint64_t q = (uint64_t)n->n_head * n->head_dim;
+    const uint64_t kv = (uint64_t)n->n_head_kv * n->head_dim;
+    const struct want list[] = {
+        {&l->attn_norm, "attn_norm", e, 1, true},
+        {&l->q, "attn_q", e, q, true},
+        {&l->k, "attn_k", e, kv, true},
+        {&l->v, "attn_v", e, kv, true},
+        {&l->o, "attn_output", q, e, true},
+        {&l->ffn_norm, "ffn_norm", e, 1, true},
+        {&l->router, "ffn_gate_inp", e, ne, moe},
+        {&l->gate, moe ? "ffn_gate_exps" : "ffn_gate", e, ne * ff, true},
+        {&l->up, moe ? "ffn_up_exps" : "ffn_up", e, ne * ff, true},
+        {&l->down, moe ? "ffn_down_exps" : "ffn_down", ff, ne * e, true},
     };
     for (size_t i = 0; i < COUNT_OF(list); i++) {
         char name[64];
-        snprintf(name, sizeof name, "blk.%u.%s.weight", index, list[i].name);
-        enum status st = load(g, list[i].to, name, list[i].required, err);
+        struct want want = list[i];
+        snprintf(name, sizeof name, "blk.%u.%s.weight", index, want.name);
+        want.name = name;
+        enum status st = load(g, &want, err);
         if (st != ST_OK) return st;
     }
-    const size_t kv = (size_t)n->n_ctx * n->n_head_kv * n->head_dim;
-    l->keys = mem_zalloc_array(kv, sizeof(double));
-    l->values = mem_zalloc_array(kv, sizeof(double));
+    const size_t positions = n->n_ctx;
+    l->keys = mem_zalloc_array(positions * kv, sizeof(double));
+    l->values = mem_zalloc_array(positions * kv, sizeof(double));
     if (!l->keys || !l->values) return error_set(err, ST_NO_MEMORY, "KV");
     return ST_OK;
 }
@@ -112,10 +126,19 @@ static enum status read_keys(struct naive *n, const struct gguf *g,
         enum status st = gguf_get_u32(g, list[i].key, list[i].to, err);
         if (st != ST_OK && (list[i].required || st != ST_NOT_FOUND)) return st;
     }
-    if (!n->n_layer || !n->n_head || !n->n_head_kv) {
-        return error_set(err, ST_INVALID, "no layers or heads");
+    if (!n->n_layer || !n->n_head || !n->n_head_kv || !n->n_ff ||
+        n->n_head % n->n_head_kv != 0) {
+        return error_set(err, ST_INVALID, "no layers, heads or feed-forward");
     }
     if (!n->head_dim) n->head_dim = n->n_embd / n->n_head;
+    if (n->head_dim < 2 || n->head_dim % 2 != 0) {
+        return error_set(err, ST_INVALID, "heads of %u", n->head_dim);
+    }
+    if (n->n_expert > EXPERTS_MAX || n->n_expert_used > n->n_expert ||
+        (n->n_expert > 0) != (n->n_expert_used > 0)) {
+        return error_set(err, ST_INVALID, "%u of %u experts", n->n_expert_used,
+                         n->n_expert);
+    }
     n->rope_base = 10000;
     enum status st =
         gguf_get_f32(g, "llama.rope.freq_base", &n->rope_base, err);
@@ -127,11 +150,19 @@ static enum status read_keys(struct naive *n, const struct gguf *g,
 static enum status load_all(struct naive *n, const struct gguf *g,
                             struct error *err)
 {
-    enum status st = load(g, &n->embd, "token_embd.weight", true, err);
-    if (st == ST_OK) st = load(g, &n->head, "output.weight", false, err);
-    if (st == ST_OK) st = load(g, &n->factors, "rope_freqs.weight", false, err);
-    if (st == ST_OK) {
-        st = load(g, &n->output_norm, "output_norm.weight", true, err);
+    const uint64_t e = n->n_embd;
+    const struct want whole[] = {
+        {&n->embd, "token_embd.weight", e, 0, true},
+        {&n->head, "output.weight", e, 0, false},
+        {&n->factors, "rope_freqs.weight", n->head_dim / 2, 1, false},
+        {&n->output_norm, "output_norm.weight", e, 1, true},
+    };
+    enum status st = ST_OK;
+    for (size_t i = 0; i < COUNT_OF(whole) && st == ST_OK; i++) {
+        st = load(g, &whole[i], err);
+    }
+    if (st == ST_OK && n->head.w && n->head.rows != n->embd.rows) {
+        return error_set(err, ST_INVALID, "output.weight: wrong shape");
     }
     for (uint32_t i = 0; i < n->n_layer && st == ST_OK; i++) {
         st = load_layer(n, g, i, err);
@@ -249,6 +280,27 @@ static void softmax(double *x, uint32_t n)
     for (uint32_t i = 0; i < n; i++) x[i] /= sum;
 }
 
+/* Head h, whose keys and values are those of KV head g. */
+static void attend(struct naive *n, const struct layer *l, uint32_t pos,
+                   uint32_t h, uint32_t g)
+{
+    const uint32_t d = n->head_dim, n_kv = n->n_head_kv * d;
+    const double *const q = n->q + (size_t)h * d;
+    double *const o = n->att + (size_t)h * d;
+    for (uint32_t t = 0; t <= pos; t++) {
+        const double *const k = l->keys + (size_t)t * n_kv + (size_t)g * d;
+        double s = 0;
+        for (uint32_t i = 0; i < d; i++) s += q[i] * k[i];
+        n->score[t] = s / sqrt(d);
+    }
+    softmax(n->score, pos + 1);
+    memset(o, 0, d * sizeof *o);
+    for (uint32_t t = 0; t <= pos; t++) {
+        const double *const v = l->values + (size_t)t * n_kv + (size_t)g * d;
+        for (uint32_t i = 0; i < d; i++) o[i] += n->score[t] * v[i];
+    }
+}
+
 static void attention(struct naive *n, const struct layer *l, uint32_t pos,
                       enum naive_mistake mistake)
 {
@@ -257,27 +309,12 @@ static void attention(struct naive *n, const struct layer *l, uint32_t pos,
     product(&l->q, 0, l->q.rows, n->h, n->q);
     product(&l->k, 0, n_kv, n->h, k);
     product(&l->v, 0, n_kv, n->h, l->values + (size_t)pos * n_kv);
-    for (uint32_t h = 0; h < n->n_head; h++) {
-        rope(n, n->q + h * d, pos, mistake);
-    }
-    for (uint32_t h = 0; h < n->n_head_kv; h++)
-        rope(n, k + h * d, pos, mistake);
-    for (uint32_t h = 0; h < n->n_head; h++) {
-        const size_t at = (size_t)(h / (n->n_head / n->n_head_kv)) * d;
-        double *const o = n->att + (size_t)h * d;
-        for (uint32_t t = 0; t <= pos; t++) {
-            double s = 0;
-            for (uint32_t i = 0; i < d; i++) {
-                s += n->q[h * d + i] * l->keys[(size_t)t * n_kv + at + i];
-            }
-            n->score[t] = s / sqrt(d);
-        }
-        softmax(n->score, pos + 1);
-        memset(o, 0, d * sizeof *o);
-        for (uint32_t t = 0; t <= pos; t++) {
-            for (uint32_t i = 0; i < d; i++) {
-                o[i] += n->score[t] * l->values[(size_t)t * n_kv + at + i];
-            }
+    for (uint32_t g = 0; g < n->n_head_kv; g++) {
+        const uint32_t shared = n->n_head / n->n_head_kv;
+        rope(n, k + (size_t)g * d, pos, mistake);
+        for (uint32_t h = g * shared; h < (g + 1) * shared; h++) {
+            rope(n, n->q + (size_t)h * d, pos, mistake);
+            attend(n, l, pos, h, g);
         }
     }
     product(&l->o, 0, n->n_embd, n->att, n->y);
@@ -298,17 +335,15 @@ static void feed_forward(struct naive *n, const struct layer *l, uint32_t index,
     for (uint32_t i = 0; i < n->n_embd; i++) n->x[i] += weight * n->y[i];
 }
 
-#define EXPERTS_MAX 256
-
 /* Returns the margin between the last chosen and the next. */
 static double experts(struct naive *n, const struct layer *l,
                       enum naive_mistake mistake)
 {
     double p[EXPERTS_MAX], first = 0, sum = 0, last = 0;
-    uint32_t chosen[EXPERTS_MAX];
+    uint32_t chosen[EXPERTS_MAX] = {0};
     product(&l->router, 0, n->n_expert, n->h, p);
     softmax(p, n->n_expert);
-    double weight[EXPERTS_MAX];
+    double weight[EXPERTS_MAX] = {0};
     for (uint32_t j = 0; j <= n->n_expert_used; j++) {
         uint32_t best = 0;
         for (uint32_t e = 1; e < n->n_expert; e++) {

@@ -67,7 +67,10 @@ static void assert_tensor(const struct gguf *g, const char *name,
                           uint64_t ne1, uint64_t ne2)
 {
     const struct gguf_tensor *t = gguf_find_tensor(g, name);
-    if (!t) fail_msg("no %s", name);
+    if (!t) {
+        fail_msg("no %s", name);
+        return;
+    }
     if (t->type != type || t->n_dims != n_dims || t->ne[0] != ne0 ||
         t->ne[1] != ne1 || t->ne[2] != ne2) {
         fail_msg("%s: %s %u [%u %u %u]", name, quant_name(t->type), t->n_dims,
