@@ -12,10 +12,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "tests/lib/naive.h"
 #include "tests/lib/oracle_run.h"
+#include "tests/lib/temp.h"
 
 /* Bounds on |difference of log-probability|, and the gap between the
  * oracle's first and second from which on the first must be ours too.
@@ -48,8 +48,8 @@ static const struct oracle_case cases[] = {
 };
 
 static struct error err;
-static char dir[] = "/tmp/test_oracle_XXXXXX";
-static char model_path[64];
+static char dir[TEMP_PATH_BYTES];
+static char model_path[TEMP_PATH_BYTES + 16];
 
 static void assert_ok(enum status st)
 {
@@ -59,7 +59,7 @@ static void assert_ok(enum status st)
 static int make_dir(void **state)
 {
     (void)state;
-    if (!mkdtemp(dir)) return -1;
+    if (!temp_dir_create(dir, "test_oracle")) return -1;
     snprintf(model_path, sizeof model_path, "%s/model.gguf", dir);
     return 0;
 }
@@ -67,8 +67,7 @@ static int make_dir(void **state)
 static int remove_dir(void **state)
 {
     (void)state;
-    (void)unlink(model_path);
-    return rmdir(dir);
+    return temp_dir_remove(dir) ? 0 : -1;
 }
 
 /* The record, and its model at model_path. */

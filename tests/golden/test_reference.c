@@ -9,12 +9,10 @@
 #include <setjmp.h>
 #include <cmocka.h>
 
-#include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include "tests/lib/oracle_run.h"
+#include "tests/lib/testdata.h"
 
 /* Bounds on |difference of log-probability|.  F32 differs by rounding, and
  * the records by their five decimals; llama.cpp rounds activations to f16
@@ -36,30 +34,15 @@ static const struct reference_case cases[] = {
     {"tinystories-656k-Q4_1.greedy", 0.5, 0.05, 0.25},
 };
 
-static void skip_without_data(void)
-{
-    const char *ci = getenv("CI");
-    if (ci && strcmp(ci, "true") == 0) {
-        fail_msg("%s", "POTLUCK_TESTDATA is not set");
-    }
-    print_message("SKIPPED: POTLUCK_TESTDATA is not set\n");
-    skip();
-}
-
 static void test_follows(void **state)
 {
     const struct reference_case *c = *state;
-    const char *data = getenv("POTLUCK_TESTDATA");
-    if (!data || !*data) {
-        skip_without_data();
-        return;
-    }
     struct error err;
     struct oracle_file f;
-    char path[512], text[400];
-    snprintf(path, sizeof path, "%s/ref/%s.json", data, c->name);
+    char path[TESTDATA_PATH_MAX], text[400];
+    testdata_path(path, "ref", c->name, ".json");
     if (oracle_load(&f, path, &err) != ST_OK) fail_msg("%s", err.text);
-    snprintf(path, sizeof path, "%s/models/%s", data, f.model);
+    testdata_path(path, "models", f.model, "");
     struct oracle_diff d = {.gap = c->gap};
     for (uint32_t i = 0; i < f.n_runs; i++) {
         if (oracle_run(path, &f.runs[i], &d, &err) != ST_OK) {

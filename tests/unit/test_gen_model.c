@@ -17,9 +17,10 @@
 #include "engine/model.h"
 #include "tests/lib/gen_model.h"
 #include "tests/lib/gen_vocab.h"
+#include "tests/lib/temp.h"
 
-static char dir[] = "/tmp/test_gen_XXXXXX";
-static char path[64];
+static char dir[TEMP_PATH_BYTES];
+static char path[TEMP_PATH_BYTES + 16];
 static struct error err;
 
 static void assert_ok(enum status st)
@@ -30,7 +31,7 @@ static void assert_ok(enum status st)
 static int make_dir(void **state)
 {
     (void)state;
-    if (!mkdtemp(dir)) return -1;
+    if (!temp_dir_create(dir, "test_gen_model")) return -1;
     snprintf(path, sizeof path, "%s/model.gguf", dir);
     return 0;
 }
@@ -38,8 +39,7 @@ static int make_dir(void **state)
 static int remove_dir(void **state)
 {
     (void)state;
-    (void)unlink(path);
-    return rmdir(dir);
+    return temp_dir_remove(dir) ? 0 : -1;
 }
 
 static struct gen_model preset(const char *name)
@@ -218,7 +218,7 @@ static void test_splits(void **state)
 {
     (void)state;
     struct gen_model m = preset("tiny-dense");
-    char whole[64], part[3][80];
+    char whole[sizeof path], part[3][sizeof path + 8];
     snprintf(whole, sizeof whole, "%s/whole.gguf", dir);
     assert_ok(gen_model_write(&m, whole, &err));
     set(&m, "n_splits=3");

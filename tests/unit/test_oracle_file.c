@@ -9,19 +9,19 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "common/mem.h"
 #include "tests/lib/oracle.h"
+#include "tests/lib/temp.h"
 
-static char dir[] = "/tmp/test_oracle_XXXXXX";
-static char path[64];
+static char dir[TEMP_PATH_BYTES];
+static char path[TEMP_PATH_BYTES + 16];
 static struct error err;
 
 static int make_dir(void **state)
 {
     (void)state;
-    if (!mkdtemp(dir)) return -1;
+    if (!temp_dir_create(dir, "test_oracle_file")) return -1;
     snprintf(path, sizeof path, "%s/o.json", dir);
     return 0;
 }
@@ -29,8 +29,7 @@ static int make_dir(void **state)
 static int remove_dir(void **state)
 {
     (void)state;
-    (void)unlink(path);
-    return rmdir(dir);
+    return temp_dir_remove(dir) ? 0 : -1;
 }
 
 static enum status load(struct oracle_file *f, const char *text)
