@@ -218,7 +218,7 @@ static void test_splits(void **state)
 {
     (void)state;
     struct gen_model m = preset("tiny-dense");
-    char whole[sizeof path], part[3][sizeof path + 8];
+    char whole[sizeof path], part[3][sizeof path + 64];
     snprintf(whole, sizeof whole, "%s/whole.gguf", dir);
     assert_ok(gen_model_write(&m, whole, &err));
     set(&m, "n_splits=3");
