@@ -17,13 +17,10 @@
     ((void)(error_set)((err), (st), __VA_ARGS__), (st))
 #define error_prefix(err, st, ...)                                             \
     ((void)(error_prefix)((err), (st), __VA_ARGS__), (st))
-#ifndef LINT_STATUS_ONLY
 #define mem_alloc(n)                          malloc(n)
 #define mem_zalloc(n)                         calloc(1, (n))
 #define mem_zalloc_array(n_items, item_bytes) calloc((n_items), (item_bytes))
 #define mem_realloc(p, n)                     realloc((p), (n))
 #define mem_strndup(s, n)                     strndup((s), (n))
 #define mem_free(p)                           free(p)
-#endif
-
 #endif
