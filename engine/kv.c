@@ -248,7 +248,7 @@ enum status kv_extend(struct kv *kv, uint64_t seq, uint32_t first, uint32_t n,
 {
     uint32_t i = kv_find(kv, seq);
     const uint32_t length = i == UINT32_MAX ? 0 : kv->seqs[i].n_pos;
-    if (first != length || n > kv->shape.n_ctx - length) {
+    if (n == 0 || first != length || n > kv->shape.n_ctx - length) {
         return error_set(err, ST_INVALID,
                          "positions %u to %u of sequence %llu: it has %u, and "
                          "the limit is %u",
@@ -263,8 +263,7 @@ enum status kv_extend(struct kv *kv, uint64_t seq, uint32_t first, uint32_t n,
     }
     uint32_t *list = list_of(kv, i);
     const uint32_t have = kv_pages(length), want = kv_pages(length + n);
-    const bool copy =
-        n != 0 && length % KV_PAGE != 0 && kv->count[list[have - 1]] > 1;
+    const bool copy = length % KV_PAGE != 0 && kv->count[list[have - 1]] > 1;
     if (want - have + copy > kv->n_free) {
         return error_set(err, ST_FULL,
                          "key/value cache: %u pages needed, %u free",

@@ -70,9 +70,10 @@ uint32_t kv_length(const struct kv *kv, uint64_t seq);
 uint32_t kv_free_pages(const struct kv *kv);
 uint32_t kv_n_sequences(const struct kv *kv);
 
-/* Make room for positions [first, first + n) of seq, which must continue it
- * (first = its length; 0 begins it).  A shared last page is copied.  ST_FULL:
- * no pages or no sequence left; ST_INVALID: not a continuation, or over n_ctx.
+/* Make room for positions [first, first + n) of seq, n >= 1, which must
+ * continue it (first = its length; 0 begins it).  A shared last page is
+ * copied.  ST_FULL: no pages or no sequence left; ST_INVALID: not a
+ * continuation, or over n_ctx.
  * On error nothing changed. */
 NODISCARD enum status kv_extend(struct kv *kv, uint64_t seq, uint32_t first,
                                 uint32_t n, struct error *err);

@@ -1,0 +1,311 @@
+/* test_attention.c - attention over the cache against the textbook softmax in
+ * f64; RoPE against libm. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <setjmp.h>
+#include <cmocka.h>
+
+#include <math.h>
+#include <string.h>
+
+#include "engine/attention.h"
+#include "tests/lib/engine_rig.h"
+
+#define CTX      704
+#define HEADS_KV 2
+#define U        0x1p-24 /* of an f32 rounding */
+
+/* A shard with nothing but a cache: one layer (of two), a sequence of n. */
+struct bench {
+    struct shard s;
+    char *scratch;
+    uint32_t dim, n;
+    float *k, *v; /* [n][HEADS_KV][dim], as stored */
+};
+
+static void open_bench(struct bench *b, uint32_t dim, uint32_t group,
+                       enum kv_type type, uint32_t n, uint32_t n_threads,
+                       uint64_t seed)
+{
+    *b = (struct bench){.dim = dim, .n = n};
+    b->s.model.n_head_kv = HEADS_KV;
+    b->s.model.n_head = HEADS_KV * group;
+    b->s.model.head_dim = dim;
+    b->s.options.kv_type = type;
+    b->s.vec = vec_ops_select(ISA_REF);
+    assert_ok(pool_create(&b->s.pool, n_threads, &rig_err));
+    const struct kv_shape shape = {.n_layers = 2,
+                                   .n_head_kv = HEADS_KV,
+                                   .head_dim = dim,
+                                   .type = type,
+                                   .n_pages = 2 * CTX / KV_PAGE,
+                                   .n_seq_max = 8,
+                                   .n_ctx = CTX};
+    assert_ok(kv_create(&b->s.kv, &shape, &rig_err));
+    b->scratch = mem_alloc(n_threads * (size_t)KERNEL_SCRATCH);
+    const size_t values = (size_t)n * HEADS_KV * dim;
+    b->k = mem_alloc(values * sizeof *b->k);
+    b->v = mem_alloc(values * sizeof *b->v);
+    assert_true(b->scratch && b->k && b->v);
+    struct rng rng = {seed};
+    for (size_t i = 0; i < values; i++) {
+        b->k[i] = 2 * rig_uniform(&rng);
+        b->v[i] = rig_uniform(&rng) + 0.5f;
+        if (type == KV_F16) {
+            b->k[i] = f16_to_f32(f32_to_f16(b->k[i]));
+            b->v[i] = f16_to_f32(f32_to_f16(b->v[i]));
+        }
+    }
+}
+
+static void close_bench(struct bench *b)
+{
+    kv_free(b->s.kv);
+    pool_free(b->s.pool);
+    mem_free(b->scratch);
+    mem_free(b->k);
+    mem_free(b->v);
+}
+
+/* Positions 0..n of the data under this id, in layer 1. */
+static void fill(struct bench *b, uint64_t seq)
+{
+    assert_ok(kv_extend(b->s.kv, seq, 0, b->n, &rig_err));
+    const uint32_t handle = kv_find(b->s.kv, seq);
+    for (uint32_t p = 0; p < b->n; p++) {
+        const size_t at = (size_t)p * HEADS_KV * b->dim;
+        kv_store(b->s.kv, handle, 1, p, b->k + at, b->v + at);
+    }
+}
+
+/* Errors of the computed scores shift the exponents by delta; the sums add
+ * n + 32 roundings to w and w * v alike; a weight passes nm_exp (2 ulp) once
+ * itself and, rescaled, once a block of its partial and once a merge: at most
+ * 8 + 3 times. */
+static void check_head(const struct bench *b, const float *q, uint32_t kv_head,
+                       uint32_t pos, const float *out)
+{
+    double s[CTX], m = -INFINITY, delta = 0, l = 0;
+    const double scale = 1 / sqrt((double)b->dim);
+    for (uint32_t t = 0; t <= pos; t++) {
+        const float *k = b->k + ((size_t)t * HEADS_KV + kv_head) * b->dim;
+        double mass = 0;
+        s[t] = 0;
+        for (uint32_t d = 0; d < b->dim; d++) {
+            s[t] += (double)q[d] * (double)k[d];
+            mass += fabs((double)q[d] * (double)k[d]);
+        }
+        s[t] *= scale;
+        m = s[t] > m ? s[t] : m;
+        const double e = (b->dim / 8 + 8) * U * mass * scale;
+        delta = e > delta ? e : delta;
+    }
+    for (uint32_t t = 0; t <= pos; t++) {
+        delta = U * fabs(s[t] - m) > delta ? U * fabs(s[t] - m) : delta;
+        l += exp(s[t] - m);
+    }
+    const double relative =
+        4 * delta + 2 * 12 * 0x1p-22 + 2 * (pos + 33 + 12) * U;
+    for (uint32_t d = 0; d < b->dim; d++) {
+        double o = 0, mass = 0;
+        for (uint32_t t = 0; t <= pos; t++) {
+            const double v =
+                (double)b->v[((size_t)t * HEADS_KV + kv_head) * b->dim + d];
+            o += exp(s[t] - m) * v / l;
+            mass += exp(s[t] - m) * fabs(v) / l;
+        }
+        if (!(fabs((double)out[d] - o) <= relative * mass)) {
+            fail_msg("dim %u pos %u element %u: %a, wanted %a within %g",
+                     b->dim, pos, d, (double)out[d], o, relative * mass);
+        }
+    }
+}
+
+static const uint32_t positions[] = {0,   1,   7,   30,  31,  32,  33,
+                                     63,  64,  100, 254, 255, 256, 257,
+                                     288, 511, 512, 543, 640, 699};
+
+/* A row at each position up to the sequence's length; returns how many. */
+static uint32_t make_rows(const struct bench *b, uint32_t handle,
+                          struct attention_row *rows)
+{
+    uint32_t n = 0;
+    for (size_t i = 0; i < COUNT_OF(positions); i++) {
+        if (positions[i] >= b->n) continue;
+        rows[n++] = (struct attention_row){handle, positions[i]};
+    }
+    return n;
+}
+
+static void check_shape(uint32_t dim, uint32_t group, enum kv_type type,
+                        uint32_t n)
+{
+    struct bench b;
+    open_bench(&b, dim, group, type, n, 1, dim + group);
+    fill(&b, 7);
+    struct attention_row rows[COUNT_OF(positions) + 1];
+    uint32_t n_rows = make_rows(&b, kv_find(b.s.kv, 7), rows);
+    rows[n_rows++] = (struct attention_row){UINT32_MAX, 3};
+    const size_t width = (size_t)b.s.model.n_head * dim;
+    float *q = mem_alloc(n_rows * width * sizeof *q);
+    float *out = mem_alloc(n_rows * width * sizeof *out);
+    float *other = mem_alloc(n_rows * width * sizeof *other);
+    assert_true(q && out && other);
+    struct rng rng = {99};
+    for (size_t i = 0; i < n_rows * width; i++) q[i] = 2 * rig_uniform(&rng);
+    memset(out, 0xff, n_rows * width * sizeof *out);
+    attention_run(&b.s, 1, rows, n_rows, q, out, b.scratch);
+    for (uint32_t r = 0; r + 1 < n_rows; r++) {
+        for (uint32_t h = 0; h < b.s.model.n_head; h++) {
+            const size_t at = r * width + (size_t)h * dim;
+            check_head(&b, q + at, h / group, rows[r].pos, out + at);
+        }
+    }
+    for (size_t i = 0; i < width; i++) { /* no sequence: zeros */
+        assert_true(out[(n_rows - 1) * width + i] == 0);
+    }
+    for (enum isa isa = ISA_REF; isa <= cpu_isa(); isa++) {
+        b.s.vec = vec_ops_select(isa);
+        memset(other, 0xff, n_rows * width * sizeof *other);
+        attention_run(&b.s, 1, rows, n_rows, q, other, b.scratch);
+        rig_assert_same(other, out, n_rows * width, isa_name(isa));
+    }
+    mem_free(q);
+    mem_free(out);
+    mem_free(other);
+    close_bench(&b);
+}
+
+static void test_textbook_f32(void **state)
+{
+    (void)state;
+    static const uint32_t dims[] = {32, 64, 96, 128, 256};
+    for (size_t i = 0; i < COUNT_OF(dims); i++) {
+        check_shape(dims[i], 1, KV_F32, 700);
+        check_shape(dims[i], 4, KV_F32, dims[i] == 64 ? 700 : 300);
+        check_shape(dims[i], 8, KV_F32, 65);
+    }
+    check_shape(32, 48, KV_F32, 290);
+    check_shape(256, 48, KV_F32, 34);
+}
+
+static void test_textbook_f16(void **state)
+{
+    (void)state;
+    check_shape(32, 8, KV_F16, 290);
+    check_shape(64, 4, KV_F16, 700);
+    check_shape(96, 1, KV_F16, 700);
+    check_shape(128, 1, KV_F16, 700);
+    check_shape(128, 48, KV_F16, 65);
+    check_shape(256, 1, KV_F16, 300);
+}
+
+/* The same sequence in pages that lie in order, in pages that others have
+ * used and freed out of order, and in a fork's; alone and among other rows;
+ * on one thread and on three. */
+static void same_bits(enum kv_type type)
+{
+    enum { DIM = 64, GROUP = 4, N = 600 };
+    struct bench b;
+    struct attention_row rows[COUNT_OF(positions)];
+    const size_t width = HEADS_KV * GROUP * DIM;
+    float *q = mem_alloc(COUNT_OF(positions) * width * sizeof *q);
+    float *want = mem_alloc(COUNT_OF(positions) * width * sizeof *want);
+    float *got = mem_alloc(COUNT_OF(positions) * width * sizeof *got);
+    assert_true(q && want && got);
+    struct rng rng = {5};
+    for (size_t i = 0; i < COUNT_OF(positions) * width; i++) {
+        q[i] = 2 * rig_uniform(&rng);
+    }
+    for (uint32_t variant = 0; variant < 8; variant++) {
+        open_bench(&b, DIM, GROUP, type, N, variant % 2 ? 3 : 1, 17);
+        for (uint64_t s = 100; s < 106 && variant >= 2; s++) {
+            assert_ok(kv_extend(b.s.kv, s, 0, 200, &rig_err));
+        }
+        for (uint64_t s = 0; s < 6 && variant >= 2; s++) {
+            const struct kv_op op = {.kind = KV_OP_FREE,
+                                     .seq = 100 + (s * variant + 1) % 6};
+            assert_ok(kv_apply(b.s.kv, &op, &rig_err));
+        }
+        for (uint64_t s = 100; s < 106; s++) {
+            const struct kv_op op = {.kind = KV_OP_FREE, .seq = s};
+            assert_ok(kv_apply(b.s.kv, &op, &rig_err));
+        }
+        fill(&b, 7);
+        uint64_t seq = 7;
+        if (variant >= 6) {
+            const struct kv_op fork = {KV_OP_FORK, 8, 7, N};
+            assert_ok(kv_apply(b.s.kv, &fork, &rig_err));
+            seq = 8;
+        }
+        const uint32_t n = make_rows(&b, kv_find(b.s.kv, seq), rows);
+        if (variant < 4) {
+            attention_run(&b.s, 1, rows, n, q, variant ? got : want, b.scratch);
+        } else {
+            for (uint32_t r = n; r-- > 0;) { /* one by one, backwards */
+                attention_run(&b.s, 1, rows + r, 1, q + r * width,
+                              got + r * width, b.scratch);
+            }
+        }
+        if (variant) rig_assert_same(got, want, n * width, "page order");
+        close_bench(&b);
+    }
+    mem_free(q);
+    mem_free(want);
+    mem_free(got);
+}
+
+static void test_same_bits(void **state)
+{
+    (void)state;
+    same_bits(KV_F32);
+    same_bits(KV_F16);
+}
+
+static void test_rope(void **state)
+{
+    (void)state;
+    static const uint32_t at[] = {0, 1, 2, 31, 1000, 4095, 131071, 1048575};
+    enum { DIM = 128, ROT = 96, HEADS = 3 };
+    double freq[ROT / 2];
+    for (uint32_t i = 0; i < ROT / 2; i++) {
+        freq[i] = pow(500000.0, -2.0 * i / ROT) / (i > 20 ? 8 : 1);
+    }
+    struct rng rng = {8};
+    for (size_t p = 0; p < COUNT_OF(at); p++) {
+        float table[ROT], x[HEADS * DIM], before[HEADS * DIM];
+        rope_table(table, freq, ROT, at[p]);
+        for (uint32_t i = 0; i < HEADS * DIM; i++) {
+            before[i] = x[i] = rig_normal(&rng);
+        }
+        rope_apply(x, HEADS, DIM, ROT, table);
+        for (uint32_t i = 0; i < HEADS * DIM; i++) {
+            const uint32_t d = i % DIM;
+            if (d >= ROT) { /* the rest of a head stays */
+                assert_true(x[i] == before[i]);
+                continue;
+            }
+            const double angle = (double)at[p] * freq[d / 2];
+            const double c = cos(angle), s = sin(angle);
+            assert_true(fabs((double)table[d] - (d % 2 ? s : c)) <=
+                        U + 0x1p-40);
+            const double a = (double)before[i - d % 2],
+                         b = (double)before[i - d % 2 + 1];
+            const double want = d % 2 ? a * s + b * c : a * c - b * s;
+            assert_true(fabs((double)x[i] - want) <=
+                        4 * U * (fabs(a) + fabs(b)));
+        }
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_textbook_f32),
+        cmocka_unit_test(test_textbook_f16),
+        cmocka_unit_test(test_same_bits),
+        cmocka_unit_test(test_rope),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
