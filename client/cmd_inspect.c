@@ -52,21 +52,7 @@ static enum status inspect(struct inspection *in, struct error *err)
     look_at_tokenizer(in);
     in->described = model_describe(&in->model, in->g, &in->why_not) == ST_OK;
     if (!in->described) return ST_OK;
-    struct shard_options *o = &in->options.shard;
-    if (o->n_ctx == 0) {
-        o->n_ctx = in->model.n_ctx < 4096 ? in->model.n_ctx : 4096;
-    }
-    if (o->n_ctx > in->model.n_ctx) {
-        return error_set(err, ST_USAGE,
-                         "a context of %u positions: this model allows 1 to %u",
-                         o->n_ctx, in->model.n_ctx);
-    }
-    struct shard_spec spec;
-    st = shard_spec_whole(&spec, &in->model, err);
-    if (st != ST_OK) return st;
-    in->plan = shard_plan(&in->model, &spec, o);
-    mem_free(spec.layers);
-    return ST_OK;
+    return runner_plan(&in->plan, &in->model, &in->options.shard, err);
 }
 
 /* ------------------------------------------------------------- print */
@@ -234,7 +220,7 @@ int cmd_inspect(int argc, char **argv)
     struct error err;
     struct inspection in = {0};
     bool json = false, tensors = false;
-    if (model_options_defaults(&in.options, &err) != ST_OK) return fail(&err);
+    model_options_defaults(&in.options);
     const struct option table[] = {
         {"--json", 0, OPTION_FLAG, &json, NULL, "print one JSON object", 0, 0},
         {"--tensors", 0, OPTION_FLAG, &tensors, NULL, "list the tensors", 0, 0},
