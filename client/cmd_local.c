@@ -245,7 +245,7 @@ int cmd_local(int argc, char **argv)
 {
     struct error err;
     struct local l = {.sample = sample_defaults(), .n_max = 256};
-    l.seed = UINT64_MAX;
+    l.seed = fresh_seed();
     model_options_defaults(&l.model);
     const struct option table[] = {
         {"--instruction", 'p', OPTION_STRING, &l.instruction, "TEXT",
@@ -291,12 +291,11 @@ int cmd_local(int argc, char **argv)
     if (st == ST_OK && n_words == 0) {
         st = error_set(&err, ST_USAGE, "local needs a model file");
     }
-    if (st == ST_OK && l.seed != UINT64_MAX && l.seed > INT64_MAX) {
+    if (st == ST_OK && l.seed > INT64_MAX) {
         st = error_set(&err, ST_USAGE, "--seed: at most %lld",
                        (long long)INT64_MAX); /* JSON has no larger ones */
     }
     if (st != ST_OK) return fail(&err);
-    if (l.seed == UINT64_MAX) l.seed = fresh_seed();
     l.sample.seed = l.seed;
     buf_init(&l.text, TOKENIZER_TEXT_MAX);
     catch_interrupt();
