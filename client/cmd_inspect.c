@@ -52,29 +52,30 @@ static enum status inspect(struct inspection *in, struct error *err)
     look_at_tokenizer(in);
     in->described = model_describe(&in->model, in->g, &in->why_not) == ST_OK;
     if (!in->described) return ST_OK;
-    struct shard_options *o = &in->options.shard;
-    if (o->n_ctx == 0) {
-        o->n_ctx = in->model.n_ctx < 4096 ? in->model.n_ctx : 4096;
-    }
-    if (o->n_ctx > in->model.n_ctx) {
-        return error_set(err, ST_USAGE,
-                         "a context of %u positions: this model allows 1 to %u",
-                         o->n_ctx, in->model.n_ctx);
-    }
-    struct shard_spec spec;
-    st = shard_spec_whole(&spec, &in->model, err);
-    if (st != ST_OK) return st;
-    in->plan = shard_plan(&in->model, &spec, o);
-    mem_free(spec.layers);
-    return ST_OK;
+    return runner_plan(&in->plan, &in->model, &in->options.shard, err);
 }
 
 /* ------------------------------------------------------------- print */
 
+/* Names come from the file: no control characters for the terminal. */
+static const char *printable(char text[96], const char *s, size_t n)
+{
+    if (n > 95) n = 95;
+    for (size_t i = 0; i < n; i++) {
+        const unsigned char c = (unsigned char)s[i];
+        text[i] = s[i];
+        if (c < 0x20 || c == 0x7f) text[i] = '?';
+    }
+    text[n] = '\0';
+    return text;
+}
+
 static void print_model(const struct inspection *in)
 {
     const struct model *m = &in->model;
-    printf("model:      %s%s%s\n", m->arch, m->name[0] ? ", " : "", m->name);
+    char name[96];
+    printf("model:      %s%s%s\n", m->arch, m->name[0] ? ", " : "",
+           printable(name, m->name, strlen(m->name)));
     printf("layers:     %u of width %u, feed-forward %u\n", m->n_layer,
            m->n_embd, m->n_ff);
     printf("attention:  %u heads of %u, %u key/value heads\n", m->n_head,
@@ -106,20 +107,21 @@ static void print_tensors(const struct inspection *in)
 {
     for (uint32_t i = 0; i < gguf_n_tensors(in->g); i++) {
         const struct gguf_tensor *t = gguf_tensor(in->g, i);
-        char size[32], dims[96];
+        char size[32], dims[96], name[96];
         int n = 0;
         for (uint32_t d = 0; d < t->n_dims && n < 80; d++) {
             n += snprintf(dims + n, sizeof dims - (size_t)n, "%s%llu",
                           d ? " x " : "", (unsigned long long)t->ne[d]);
         }
-        printf("%-40s %-6s %-24s %s\n", t->name, quant_name(t->type),
+        printf("%-40s %-6s %-24s %s\n",
+               printable(name, t->name, strlen(t->name)), quant_name(t->type),
                n ? dims : "scalar", human_bytes(size, t->n_bytes));
     }
 }
 
 static void print_text(const struct inspection *in, bool tensors)
 {
-    char text[32];
+    char text[32], name[96];
     printf("file:       %s, GGUF v%u, %s%s\n", in->path, gguf_version(in->g),
            human_bytes(text, gguf_file_bytes(in->g)),
            gguf_n_splits(in->g) > 1 ? ", split" : "");
@@ -127,8 +129,9 @@ static void print_text(const struct inspection *in, bool tensors)
         print_model(in);
     else
         printf("model:      cannot be computed: %s\n", in->why_not.text);
-    printf("tokenizer:  %.*s%s%s\n", (int)in->tokenizer_name.len,
-           in->tokenizer_name.data, in->tokenizer.status == ST_OK ? "" : ": ",
+    printf("tokenizer:  %s%s%s\n",
+           printable(name, in->tokenizer_name.data, in->tokenizer_name.len),
+           in->tokenizer.status == ST_OK ? "" : ": ",
            in->tokenizer.status == ST_OK ? "" : in->tokenizer.text);
     if (in->described) print_plan(in);
     for (uint32_t t = 0; t < QUANT_TYPE_END; t++) {
@@ -217,6 +220,11 @@ static enum status print_as_json(const struct inspection *in, bool tensors,
         "types", json_types(in), "tokenizer", "model",
         json_text(in->tokenizer_name.data, in->tokenizer_name.len), "supported",
         in->tokenizer.status == ST_OK);
+    if (o && in->tokenizer.status != ST_OK) {
+        json_object_set_new(
+            json_object_get(o, "tokenizer"), "unsupported",
+            json_text(in->tokenizer.text, strlen(in->tokenizer.text)));
+    }
     if (o && in->described) {
         json_object_set_new(o, "model", json_model(in));
         json_object_set_new(o, "plan", json_plan(in));
@@ -234,7 +242,7 @@ int cmd_inspect(int argc, char **argv)
     struct error err;
     struct inspection in = {0};
     bool json = false, tensors = false;
-    if (model_options_defaults(&in.options, &err) != ST_OK) return fail(&err);
+    model_options_defaults(&in.options);
     const struct option table[] = {
         {"--json", 0, OPTION_FLAG, &json, NULL, "print one JSON object", 0, 0},
         {"--tensors", 0, OPTION_FLAG, &tensors, NULL, "list the tensors", 0, 0},

@@ -23,42 +23,44 @@ struct local {
     struct buf text;
     size_t printed;
     FILE *logits;
+    struct progress progress;
 };
 
-/* PROMPT, standard input where it is absent or "-", the instruction first. */
+/* PROMPT, or standard input where it is absent or "-"; with an instruction
+ * that is its context, and follows it. */
 static enum status read_prompt(const struct local *l, const char *word,
                                struct buf *prompt, struct error *err)
 {
-    buf_init(prompt, PROMPT_MAX);
-    enum status st = ST_OK;
-    if (l->instruction) {
-        st = buf_append(prompt, l->instruction, strlen(l->instruction));
-        if (st == ST_OK && word) st = buf_append(prompt, "\n\n", 2);
+    const char *instruction = l->instruction ? l->instruction : "";
+    const size_t n = strlen(instruction);
+    /* with an instruction nobody is made to type */
+    const bool use_stdin = word ? strcmp(word, "-") == 0
+                                : !l->instruction || !isatty(STDIN_FILENO);
+    enum status st = buf_append(prompt, instruction, n);
+    if (st == ST_OK && n != 0) st = buf_append(prompt, "\n\n", 2);
+    const size_t before = prompt->len;
+    if (st == ST_OK && use_stdin) {
+        st = read_all_stdin(prompt, "the prompt", err);
+        if (st != ST_OK) return st;
+    } else if (st == ST_OK && word) {
+        st = buf_append(prompt, word, strlen(word));
     }
-    const bool use_stdin =
-        word ? strcmp(word, "-") == 0 : !l->instruction || !isatty(0);
-    if (st == ST_OK && !word && l->instruction && use_stdin) {
-        st = buf_append(prompt, "\n\n", 2);
+    if (st != ST_OK) {
+        return error_set(err, st, "prompt: over the limit of %u bytes",
+                         PROMPT_MAX);
     }
-    if (st != ST_OK) return error_set(err, st, "prompt");
-    if (use_stdin) {
-        const size_t before = prompt->len;
-        st = read_all_stdin(prompt, err);
-        if (st == ST_OK && prompt->len == before && l->instruction) {
-            prompt->len -= 2; /* nothing came: the instruction stands alone */
-            prompt->data[prompt->len] = '\0';
-        }
-        return st;
+    if (prompt->len == before) { /* no context: the instruction alone */
+        prompt->len = n;
+        prompt->data[n] = '\0';
     }
-    if (!word) return ST_OK;
-    st = buf_append(prompt, word, strlen(word));
-    return st == ST_OK ? ST_OK : error_set(err, st, "prompt");
+    return ST_OK;
 }
 
 static enum status on_token(void *arg, int32_t id, const float *logits,
                             struct error *err)
 {
     struct local *l = arg;
+    progress_end(&l->progress);
     if (l->logits && fwrite(logits, sizeof *logits, l->runner.model.n_vocab,
                             l->logits) != l->runner.model.n_vocab) {
         return error_set(err, ST_IO, "%s: %s", l->logits_path, strerror(errno));
@@ -106,6 +108,45 @@ static enum status print_result(const struct local *l, size_t n_prompt,
         err);
 }
 
+static void print_stats(size_t n_prompt, const struct generation *g)
+{
+    fprintf(stderr,
+            "prompt: %zu tokens, %.1f tokens/s; answer: %zu tokens, %.1f "
+            "tokens/s; %s\n",
+            n_prompt, per_second(n_prompt, g->prompt_ns), g->tokens.n,
+            per_second(g->tokens.n ? g->tokens.n - 1 : 0, g->decode_ns),
+            g->finish_reason);
+}
+
+/* What is left to say after the last token; st is what generating gave. */
+static enum status finish(struct local *l, size_t n_prompt,
+                          const struct generation *g, enum status st,
+                          struct error *err)
+{
+    if (st != ST_OK && st != ST_INTERRUPTED) {
+        /* what was said stays; the error gets a line of its own */
+        if (l->printed) putchar('\n');
+        return st;
+    }
+    if (l->logits && fflush(l->logits) != 0) {
+        return error_set(err, ST_IO, "%s: %s", l->logits_path, strerror(errno));
+    }
+    if (detokenizer_finish(&l->detok, &l->text) != ST_OK) {
+        return error_set(err, ST_NO_MEMORY, "answer's text");
+    }
+    if (l->json) {
+        struct error broken;
+        const enum status printed =
+            print_result(l, n_prompt, g, g->finish_reason, &broken);
+        if (printed != ST_OK) return error_set(err, printed, "%s", broken.text);
+    } else {
+        fwrite(l->text.data + l->printed, 1, l->text.len - l->printed, stdout);
+        putchar('\n');
+    }
+    if (l->stats) print_stats(n_prompt, g);
+    return st;
+}
+
 static enum status generate(struct local *l, const struct tokens *prompt,
                             struct error *err)
 {
@@ -118,33 +159,14 @@ static enum status generate(struct local *l, const struct tokens *prompt,
     detokenizer_init(&l->detok, l->runner.tokenizer, false);
     /* the answer goes on where the prompt ended: keep its first space */
     l->detok.first = false;
+    l->progress = (struct progress){.label = "prompt", .unit = "tokens"};
+    l->runner.progress = progress_show;
+    l->runner.progress_arg = &l->progress;
     st = runner_generate(&l->runner, prompt->id, prompt->n, &g, err);
+    progress_end(&l->progress);
     sampler_free(sampler);
-    const bool broken = st == ST_INTERRUPTED;
-    if (st == ST_OK || broken) {
-        const size_t before = l->text.len;
-        const enum status end = detokenizer_finish(&l->detok, &l->text);
-        if (end != ST_OK) st = error_set(err, end, "answer's text");
-        if (!l->json) {
-            fwrite(l->text.data + before, 1, l->text.len - before, stdout);
-            putchar('\n');
-        }
-    }
-    if (l->json && (st == ST_OK || broken)) {
-        struct error ignored;
-        const char *reason = broken ? "interrupted" : g.finish_reason;
-        const enum status printed =
-            print_result(l, prompt->n, &g, reason, broken ? &ignored : err);
-        if (!broken) st = printed;
-    }
-    if (l->stats && st == ST_OK) {
-        fprintf(stderr,
-                "prompt: %zu tokens, %.1f tokens/s; answer: %zu tokens, %.1f "
-                "tokens/s; %s\n",
-                prompt->n, per_second(prompt->n, g.prompt_ns), g.tokens.n,
-                per_second(g.tokens.n ? g.tokens.n - 1 : 0, g.decode_ns),
-                g.finish_reason);
-    }
+    if (st == ST_INTERRUPTED) g.finish_reason = "interrupted";
+    st = finish(l, prompt->n, &g, st, err);
     tokens_fini(&g.tokens);
     return st;
 }
@@ -175,14 +197,16 @@ static enum status run(struct local *l, const char *path, const char *word,
 {
     struct buf prompt;
     struct tokens ids = {0};
-    struct progress progress = {.label = "loading"};
-    enum status st = read_prompt(l, word, &prompt, err);
-    if (st == ST_OK) st = refuse_chat(l, path, err);
+    buf_init(&prompt, PROMPT_MAX);
+    /* first, so that nobody types a prompt for a model that is not there */
+    enum status st = refuse_chat(l, path, err);
+    if (st == ST_OK) st = read_prompt(l, word, &prompt, err);
     if (st == ST_OK) {
-        l->model.shard.progress = progress_bytes;
-        l->model.shard.progress_arg = &progress;
+        l->progress = (struct progress){.label = "loading"};
+        l->model.shard.progress = progress_show;
+        l->model.shard.progress_arg = &l->progress;
         st = runner_open(&l->runner, path, &l->model.shard, true, err);
-        progress_end(&progress);
+        progress_end(&l->progress);
     }
     if (st == ST_OK) {
         const struct tokenize_options options = {
@@ -221,11 +245,11 @@ int cmd_local(int argc, char **argv)
 {
     struct error err;
     struct local l = {.sample = sample_defaults(), .n_max = 256};
-    l.seed = UINT64_MAX;
-    if (model_options_defaults(&l.model, &err) != ST_OK) return fail(&err);
+    l.seed = fresh_seed();
+    model_options_defaults(&l.model);
     const struct option table[] = {
         {"--instruction", 'p', OPTION_STRING, &l.instruction, "TEXT",
-         "an instruction; the prompt or standard input is its context", 0, 0},
+         "an instruction; PROMPT or stdin is its context", 0, 0},
         {"--tokens", 'n', OPTION_U32, &l.n_max, "N",
          "tokens at most (default 256)", 0, MODEL_CTX_MAX},
         {"--temp", 0, OPTION_F32, &l.sample.temperature, "T",
@@ -235,17 +259,17 @@ int cmd_local(int argc, char **argv)
         {"--top-p", 0, OPTION_F32, &l.sample.top_p, "P",
          "... among those that make up P (default 0.95)", 0, 0},
         {"--min-p", 0, OPTION_F32, &l.sample.min_p, "P",
-         "... that have P of the likeliest one's share (default 0)", 0, 0},
+         "... with P of the likeliest one's share (default 0)", 0, 0},
         {"--typical", 0, OPTION_F32, &l.sample.typical_p, "P",
          "locally typical sampling (default 1: off)", 0, 0},
         {"--repeat-penalty", 0, OPTION_F32, &l.sample.repeat, "X",
          "make recent tokens less likely (default 1: off)", 0, 0},
         {"--seed", 0, OPTION_U64, &l.seed, "S",
-         "the same seed gives the same answer", 0, 0},
+         "the same seed, the same answer (default: random)", 0, 0},
         {"--system", 's', OPTION_STRING, &l.system, "TEXT",
          "a system message (needs a chat template)", 0, 0},
         {"--raw", 0, OPTION_FLAG, &l.raw, NULL,
-         "complete the text as it is, without a chat template", 0, 0},
+         "complete the text as it is: no chat template", 0, 0},
         {"--json", 0, OPTION_FLAG, &l.json, NULL, "print one JSON object", 0,
          0},
         {"--stats", 0, OPTION_FLAG, &l.stats, NULL, "print speeds to stderr", 0,
@@ -267,8 +291,11 @@ int cmd_local(int argc, char **argv)
     if (st == ST_OK && n_words == 0) {
         st = error_set(&err, ST_USAGE, "local needs a model file");
     }
+    if (st == ST_OK && l.seed > INT64_MAX) {
+        st = error_set(&err, ST_USAGE, "--seed: at most %lld",
+                       (long long)INT64_MAX); /* JSON has no larger ones */
+    }
     if (st != ST_OK) return fail(&err);
-    if (l.seed == UINT64_MAX) l.seed = fresh_seed();
     l.sample.seed = l.seed;
     buf_init(&l.text, TOKENIZER_TEXT_MAX);
     catch_interrupt();

@@ -16,7 +16,8 @@ struct scoring {
     const int32_t *window; /* [n] */
     size_t n;
     double nll; /* sum of -log p */
-    uint64_t scored;
+    uint64_t scored, total;
+    struct progress progress;
 };
 
 static enum status score(void *arg, size_t index, float *logits,
@@ -34,7 +35,9 @@ static enum status score(void *arg, size_t index, float *logits,
     }
     s->nll += nll;
     s->scored++;
-    if (interrupted()) return error_set(err, ST_INTERRUPTED, "interrupted");
+    if (!progress_show(&s->progress, s->scored, s->total)) {
+        return error_set(err, ST_INTERRUPTED, "interrupted");
+    }
     return ST_OK;
 }
 
@@ -45,9 +48,10 @@ static enum status score_all(struct runner *r, const struct tokens *text,
     const int32_t bos = tokenizer_bos(r->tokenizer);
     const bool with_bos = tokenizer_add_bos(r->tokenizer) && bos >= 0;
     struct tokens window = {0};
-    struct progress progress = {.label = "scoring"};
     enum status st = ST_OK;
-    *s = (struct scoring){.r = r};
+    *s = (struct scoring){.r = r,
+                          .total = text->n,
+                          .progress = {.label = "scoring", .unit = "tokens"}};
     for (size_t at = 0; st == ST_OK && at < text->n;) {
         window.n = 0;
         if (with_bos) st = tokens_push(&window, bos);
@@ -62,14 +66,13 @@ static enum status score_all(struct runner *r, const struct tokens *text,
         s->n = window.n;
         st = runner_feed(r, 0, window.id, window.n, true, score, s, err);
         runner_drop(r, 0);
-        progress_bytes(&progress, at, text->n);
     }
-    progress_end(&progress);
+    progress_end(&s->progress);
     tokens_fini(&window);
     return st;
 }
 
-static enum status run(const struct model_options *options, const char *model,
+static enum status run(struct model_options *options, const char *model,
                        const char *file, bool json, struct error *err)
 {
     struct runner r = {0};
@@ -78,9 +81,20 @@ static enum status run(const struct model_options *options, const char *model,
     struct scoring s = {0};
     buf_init(&text, TOKENIZER_TEXT_MAX);
     const uint64_t start = clock_now_ns();
-    enum status st = strcmp(file, "-") == 0 ? read_all_stdin(&text, err)
-                                            : read_all_file(file, &text, err);
+    enum status st = strcmp(file, "-") == 0
+                         ? read_all_stdin(&text, "the text", err)
+                         : read_all_file(file, &text, err);
+    struct progress progress = {.label = "loading"};
+    options->shard.progress = progress_show;
+    options->shard.progress_arg = &progress;
     if (st == ST_OK) st = runner_open(&r, model, &options->shard, true, err);
+    progress_end(&progress);
+    if (st == ST_OK && r.shard->options.n_ctx < 2) {
+        /* BOS alone would fill every window */
+        st = error_set(err, ST_USAGE,
+                       "a context of 1 position predicts "
+                       "nothing: --ctx 2 or more");
+    }
     const struct tokenize_options plain = {0};
     if (st == ST_OK) {
         st = tokenizer_encode(r.tokenizer, text.data ? text.data : "", text.len,
@@ -116,7 +130,7 @@ int cmd_perplexity(int argc, char **argv)
     struct error err;
     struct model_options options;
     bool json = false;
-    if (model_options_defaults(&options, &err) != ST_OK) return fail(&err);
+    model_options_defaults(&options);
     const struct option table[] = {
         {"--json", 0, OPTION_FLAG, &json, NULL, "print one JSON object", 0, 0},
         MODEL_OPTIONS(&options),

@@ -18,10 +18,11 @@ static enum status open_tokenizer(struct tokenizer **out, const char *path,
 }
 
 /* The word, or standard input where it is absent or "-". */
-static enum status read_text(const char *word, struct buf *b, struct error *err)
+static enum status read_text(const char *word, const char *what, struct buf *b,
+                             struct error *err)
 {
     buf_init(b, TOKENIZER_TEXT_MAX);
-    if (!word || strcmp(word, "-") == 0) return read_all_stdin(b, err);
+    if (!word || strcmp(word, "-") == 0) return read_all_stdin(b, what, err);
     const enum status st = buf_append(b, word, strlen(word));
     return st == ST_OK ? ST_OK : error_set(err, st, "text");
 }
@@ -77,7 +78,7 @@ int cmd_tokenize(int argc, char **argv)
     }
     if (st == ST_OK) st = open_tokenizer(&t, words[0], &err);
     if (st == ST_OK)
-        st = read_text(n_words == 2 ? words[1] : NULL, &text, &err);
+        st = read_text(n_words == 2 ? words[1] : NULL, "the text", &text, &err);
     if (st == ST_OK) {
         st = tokenizer_encode(t, text.data ? text.data : "", text.len, options,
                               &ids, &err);
@@ -91,10 +92,14 @@ int cmd_tokenize(int argc, char **argv)
 
 /* Ids separated by white space or commas; brackets are passed over, so that
  * the JSON list goes in as it came out. */
-static enum status parse_ids(const char *text, struct tokens *ids,
+static enum status parse_ids(const struct buf *list, struct tokens *ids,
                              struct error *err)
 {
     static const char between[] = " \t\r\n,[]";
+    const char *text = list->data ? list->data : "";
+    if (strlen(text) != list->len) {
+        return error_set(err, ST_USAGE, "a zero byte is not a token id");
+    }
     for (const char *p = text + strspn(text, between); *p;
          p += strspn(p, between)) {
         char *end;
@@ -153,8 +158,9 @@ int cmd_detokenize(int argc, char **argv)
     }
     if (st == ST_OK) st = open_tokenizer(&t, words[0], &err);
     if (st == ST_OK)
-        st = read_text(n_words == 2 ? words[1] : NULL, &list, &err);
-    if (st == ST_OK) st = parse_ids(list.data ? list.data : "", &ids, &err);
+        st =
+            read_text(n_words == 2 ? words[1] : NULL, "token ids", &list, &err);
+    if (st == ST_OK) st = parse_ids(&list, &ids, &err);
     if (st == ST_OK) st = decode(t, &ids, special, &text, &err);
     if (st == ST_OK && json) {
         st = print_json(

@@ -29,22 +29,19 @@ int fail(const struct error *err);
 /* Options that every command with a model takes; call after the defaults. */
 struct model_options {
     struct shard_options shard;
-    const char *kv;   /* name, or NULL */
-    const char *blas; /* name, or NULL */
+    const char *kv;     /* name, or NULL */
+    const char *blas;   /* name, or NULL */
+    struct error error; /* of the defaults, for model_options_finish */
 };
 #define MODEL_OPTIONS(m)                                                       \
     {"--threads", 't',                                                         \
      OPTION_U32,  &(m)->shard.n_threads,                                       \
      "N",         "compute threads (default: one per physical core)",          \
      1,           POOL_THREADS_MAX},                                           \
-        {"--ctx",                                                              \
-         'c',                                                                  \
-         OPTION_U32,                                                           \
-         &(m)->shard.n_ctx,                                                    \
-         "N",                                                                  \
-         "longest context (default: 4096, or what the model allows)",          \
-         1,                                                                    \
-         MODEL_CTX_MAX},                                                       \
+        {"--ctx",    'c',                                                      \
+         OPTION_U32, &(m)->shard.n_ctx,                                        \
+         "N",        "context, in tokens (default: up to 4096)",               \
+         1,          MODEL_CTX_MAX},                                           \
         {"--kv",   0,      OPTION_STRING,                                      \
          &(m)->kv, "TYPE", "key/value cache: f16 (default) or f32",            \
          0,        0},                                                         \
@@ -60,35 +57,43 @@ struct model_options {
         "--blas", 0, OPTION_STRING, &(m)->blas, "WHEN",                        \
             "OpenBLAS panels: measured (default), never, always", 0, 0         \
     }
-NODISCARD enum status model_options_defaults(struct model_options *m,
-                                             struct error *err);
+/* What is wrong with the environment is told by model_options_finish, so that
+ * --help works in any. */
+void model_options_defaults(struct model_options *m);
 NODISCARD enum status model_options_finish(struct model_options *m,
                                            struct error *err);
 
-/* Parse; on --help print usage and the table to stdout. *done: the command is
+/* Parse; on --help print usage and the table to stdout. False: the command is
  * over, with *code. */
 bool parse_command(const struct option *table, size_t n, const char *usage,
                    int argc, char **argv, const char **positional, size_t max,
                    size_t *n_positional, int *code);
 
-/* All of standard input, or of a file; ST_TOO_LARGE over the buffer's max. */
-NODISCARD enum status read_all_stdin(struct buf *b, struct error *err);
+/* All of standard input, or of a file; ST_TOO_LARGE over the buffer's max,
+ * ST_INTERRUPTED after catch_interrupt. On a terminal a line on stderr says
+ * what is waited for: `what` is to be typed. */
+NODISCARD enum status read_all_stdin(struct buf *b, const char *what,
+                                     struct error *err);
 NODISCARD enum status read_all_file(const char *path, struct buf *b,
                                     struct error *err);
 
 /* "1.25 GiB". text of at least 32 bytes, returned. */
 const char *human_bytes(char text[32], uint64_t n);
 
-/* A line on a terminal's stderr for work over two seconds: bytes, rate, time
- * left. As shard_options.progress; arg is a struct progress. */
+/* A line on a terminal's stderr for work over two seconds: done, rate, time
+ * left. As shard_options.progress and runner.progress; arg is a struct
+ * progress. False once interrupted. */
 struct progress {
     const char *label;
+    const char *unit; /* "tokens"; NULL: bytes */
     uint64_t start_ns, shown_ns;
 };
-void progress_bytes(void *arg, uint64_t done, uint64_t total);
+bool progress_show(void *arg, uint64_t done, uint64_t total);
+/* Erases the line; the next call begins anew. */
 void progress_end(struct progress *p);
 
-/* SIGINT and SIGTERM set a flag instead of ending the process. */
+/* The first SIGINT or SIGTERM sets a flag instead of ending the process; the
+ * second one ends it. */
 void catch_interrupt(void);
 bool interrupted(void);
 

@@ -1,6 +1,10 @@
 /* main.c - the potluck command: find the subcommand and run it. */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "client/commands.h"
 
@@ -29,12 +33,28 @@ static void usage(FILE *to)
     fputs("\npotluck COMMAND --help lists a command's options.\n", to);
 }
 
-int main(int argc, char **argv)
+/* Files must not get the numbers of standard streams that came closed: those
+ * become ones that cannot be used, so that using them is an error. */
+static void occupy_standard_streams(void)
+{
+    for (int fd = 0; fd <= 2; fd++) {
+        if (fcntl(fd, F_GETFD) != -1 || errno != EBADF) continue;
+        const int got =
+            open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY);
+        (void)got; /* the lowest free number: fd */
+    }
+}
+
+static int run(int argc, char **argv)
 {
     if (argc < 2) {
         usage(stderr);
         return EXIT_CODE_USAGE;
     }
+    /* `potluck help local` is `potluck local --help` */
+    char help[] = "--help";
+    char *asked[] = {argv[0], argv[argc - 1], help, NULL};
+    if (argc == 3 && strcmp(argv[1], "help") == 0) argv = asked;
     if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 ||
         strcmp(argv[1], "help") == 0) {
         usage(stdout);
@@ -49,7 +69,25 @@ int main(int argc, char **argv)
             return commands[i].run(argc - 1, argv + 1);
         }
     }
-    fprintf(stderr, "potluck: there is no command \"%s\"\n", argv[1]);
+    fprintf(stderr, "potluck: there is no command \"%s\"\n\n", argv[1]);
     usage(stderr);
     return EXIT_CODE_USAGE;
+}
+
+int main(int argc, char **argv)
+{
+    occupy_standard_streams();
+    /* `potluck ... | head` ends quietly, whatever the parent process set */
+    signal(SIGPIPE, SIG_DFL);
+    int code = run(argc, argv);
+    errno = 0;
+    if (fflush(stdout) == 0 && !ferror(stdout)) return code;
+    /* a command that noticed has said so already */
+    if (code == EXIT_CODE_OK) {
+        struct error err;
+        error_set(&err, ST_IO, "standard output: %s",
+                  errno ? strerror(errno) : "not all could be written");
+        code = fail(&err);
+    }
+    return code;
 }

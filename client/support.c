@@ -19,10 +19,10 @@ int fail(const struct error *err)
     return EXIT_CODE_FAILURE;
 }
 
-enum status model_options_defaults(struct model_options *m, struct error *err)
+void model_options_defaults(struct model_options *m)
 {
     *m = (struct model_options){0};
-    return runner_defaults(&m->shard, err);
+    m->error.status = runner_defaults(&m->shard, &m->error);
 }
 
 enum status model_options_finish(struct model_options *m, struct error *err)
@@ -30,6 +30,9 @@ enum status model_options_finish(struct model_options *m, struct error *err)
     static const char *const uses[] = {[BLAS_MEASURED] = "measured",
                                        [BLAS_NEVER] = "never",
                                        [BLAS_ALWAYS] = "always"};
+    if (m->error.status != ST_OK) {
+        return error_set(err, m->error.status, "%s", m->error.text);
+    }
     if (m->kv && !kv_type_by_name(m->kv, &m->shard.kv_type)) {
         return error_set(err, ST_USAGE, "--kv %s: f16 and f32 are there",
                          m->kv);
@@ -73,13 +76,20 @@ static enum status read_fd(int fd, const char *name, struct buf *b,
     for (;;) {
         char *to;
         const size_t room = b->max - b->len < 65536 ? b->max - b->len : 65536;
-        enum status st = room ? buf_reserve(b, room, &to) : ST_TOO_LARGE;
+        const enum status st = room ? buf_reserve(b, room, &to) : ST_TOO_LARGE;
+        if (st == ST_NO_MEMORY) {
+            return error_set(err, st, "%s: no memory for more than %zu bytes",
+                             name, b->len);
+        }
         if (st != ST_OK) {
             return error_set(err, st, "%s: over the limit of %zu bytes", name,
                              b->max);
         }
         const ssize_t n = read(fd, to, room);
-        if (n < 0 && errno == EINTR) continue;
+        if (n < 0 && errno == EINTR) {
+            if (!interrupted()) continue;
+            return error_set(err, ST_INTERRUPTED, "interrupted");
+        }
         if (n < 0) {
             return error_set(err, ST_IO, "%s: %s", name, strerror(errno));
         }
@@ -89,8 +99,11 @@ static enum status read_fd(int fd, const char *name, struct buf *b,
     }
 }
 
-enum status read_all_stdin(struct buf *b, struct error *err)
+enum status read_all_stdin(struct buf *b, const char *what, struct error *err)
 {
+    if (isatty(STDIN_FILENO)) {
+        fprintf(stderr, "Type %s, then Enter and Ctrl-D.\n", what);
+    }
     return read_fd(STDIN_FILENO, "standard input", b, err);
 }
 
@@ -116,20 +129,32 @@ const char *human_bytes(char text[32], uint64_t n)
     return text;
 }
 
-void progress_bytes(void *arg, uint64_t done, uint64_t total)
+static const char *amount(char text[32], const struct progress *p, double n)
+{
+    if (!p->unit) return human_bytes(text, (uint64_t)n);
+    snprintf(text, 32, n < 100 && n != (double)(uint64_t)n ? "%.1f" : "%.0f",
+             n);
+    return text;
+}
+
+bool progress_show(void *arg, uint64_t done, uint64_t total)
 {
     struct progress *p = arg;
     const uint64_t now = clock_now_ns();
     if (p->start_ns == 0) p->start_ns = now;
     const double seconds = (double)(now - p->start_ns) / 1e9;
-    if (seconds < 1 || now - p->shown_ns < 200000000u || !isatty(2)) return;
+    if (seconds < 2 || now - p->shown_ns < 200000000u || done == 0 ||
+        !isatty(STDERR_FILENO)) {
+        return !interrupted();
+    }
     p->shown_ns = now;
     char a[32], b[32], c[32];
     const double rate = (double)done / seconds;
-    fprintf(stderr, "\r%s: %s of %s, %s/s, %.0f s left \033[K", p->label,
-            human_bytes(a, done), human_bytes(b, total),
-            human_bytes(c, (uint64_t)rate),
-            rate > 0 ? (double)(total - done) / rate : 0.0);
+    fprintf(stderr, "\r%s: %s of %s%s%s, %s/s, %.0f s left\033[K", p->label,
+            amount(a, p, (double)done), amount(b, p, (double)total),
+            p->unit ? " " : "", p->unit ? p->unit : "", amount(c, p, rate),
+            (double)(total - done) / rate);
+    return !interrupted();
 }
 
 void progress_end(struct progress *p)
@@ -148,7 +173,8 @@ static void on_signal(int sig)
 
 void catch_interrupt(void)
 {
-    struct sigaction sa = {.sa_handler = on_signal};
+    struct sigaction sa = {.sa_handler = on_signal,
+                           .sa_flags = (int)SA_RESETHAND};
     sigaction(SIGINT, &sa, NULL);
     sigaction(SIGTERM, &sa, NULL);
 }

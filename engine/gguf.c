@@ -39,11 +39,9 @@ static char *shown_name(const char *path)
 static enum status fail_errno(struct error *err, enum status st,
                               const char *name, const char *doing)
 {
-    char reason[96];
-    const int e = errno;
-    if (strerror_r(e, reason, sizeof reason) != 0) {
-        snprintf(reason, sizeof reason, "error %d", e);
-    }
+    char text[96];
+    /* GNU's form, as _GNU_SOURCE is defined: it may not use text at all */
+    const char *reason = strerror_r(errno, text, sizeof text);
     return error_set(err, st, "%s: %s: %s", name, doing, reason);
 }
 

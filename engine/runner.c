@@ -20,6 +20,23 @@ enum status runner_defaults(struct shard_options *o, struct error *err)
     return ST_OK;
 }
 
+enum status runner_plan(struct shard_bytes *out, const struct model *m,
+                        struct shard_options *o, struct error *err)
+{
+    if (o->n_ctx == 0) o->n_ctx = m->n_ctx < 4096 ? m->n_ctx : 4096;
+    if (o->n_ctx > m->n_ctx) {
+        return error_set(err, ST_USAGE,
+                         "a context of %u positions: this model allows 1 to %u",
+                         o->n_ctx, m->n_ctx);
+    }
+    struct shard_spec spec;
+    const enum status st = shard_spec_whole(&spec, m, err);
+    if (st != ST_OK) return st;
+    *out = shard_plan(m, &spec, o);
+    mem_free(spec.layers);
+    return ST_OK;
+}
+
 static enum status open_parts(struct runner *r, const struct gguf *g,
                               struct model *model, struct shard_options o,
                               bool with_tokenizer, struct error *err)
@@ -34,11 +51,11 @@ static enum status open_parts(struct runner *r, const struct gguf *g,
                              tokenizer_n_vocab(r->tokenizer), model->n_vocab);
         }
     }
-    if (o.n_ctx == 0) o.n_ctx = model->n_ctx < 4096 ? model->n_ctx : 4096;
+    st = runner_plan(&r->plan, model, &o, err);
+    if (st != ST_OK) return st;
     struct shard_spec spec;
     st = shard_spec_whole(&spec, model, err);
     if (st != ST_OK) return st;
-    r->plan = shard_plan(model, &spec, &o);
     st = shard_create(&r->shard, model, &spec, &o, err);
     mem_free(spec.layers);
     if (st == ST_OK) st = step_create(&r->step, r->shard, err);
@@ -119,6 +136,9 @@ enum status runner_feed(struct runner *r, uint64_t seq, const int32_t *tokens,
     for (size_t at = 0; at < n; at += chunk) {
         const uint32_t len = n - at < chunk ? (uint32_t)(n - at) : chunk;
         const uint32_t first = kv_length(r->shard->kv, seq);
+        if (r->progress && !r->progress(r->progress_arg, at, n)) {
+            return error_set(err, ST_INTERRUPTED, "interrupted");
+        }
         const enum status st =
             feed_chunk(r, seq, tokens + at, len, first, want_all, at + len == n,
                        at, fn, arg, err);
@@ -198,10 +218,16 @@ enum status runner_generate(struct runner *r, const int32_t *prompt,
                             struct error *err)
 {
     const uint32_t n_ctx = r->shard->options.n_ctx;
-    if (n_prompt == 0 || n_prompt > n_ctx) {
+    if (n_prompt == 0) {
         return error_set(err, ST_USAGE,
-                         "a prompt of %zu tokens: 1 to %u fit the context",
-                         n_prompt, n_ctx);
+                         "the prompt is empty, and this model puts no token "
+                         "in front");
+    }
+    if (n_prompt > n_ctx) {
+        return error_set(err, ST_USAGE,
+                         "the prompt has %zu tokens, the context %u positions "
+                         "(this model allows up to %u)",
+                         n_prompt, n_ctx, r->model.n_ctx);
     }
     if (g->n_max == 0) {
         g->finish_reason = "length";

@@ -16,12 +16,22 @@ struct runner {
     struct shard *shard;
     struct step *step;
     struct shard_bytes plan;
+    /* the caller's, set after runner_open, may be NULL: before each step of
+     * runner_feed, tokens done of those to feed; false: ST_INTERRUPTED */
+    bool (*progress)(void *arg, uint64_t done, uint64_t total);
+    void *progress_arg;
 };
 
 /* n_ctx 4096 or what the model allows, KV f16, rows 128, every physical
  * core, the best ISA; ST_INVALID as cpu_isa_wanted. */
 NODISCARD enum status runner_defaults(struct shard_options *o,
                                       struct error *err);
+
+/* The memory that runner_open will take for a model; puts the default into
+ * o->n_ctx where it is 0.  ST_USAGE: more context than the model allows. */
+NODISCARD enum status runner_plan(struct shard_bytes *out,
+                                  const struct model *m,
+                                  struct shard_options *o, struct error *err);
 
 /* with_tokenizer false: token ids only, and any tokenizer is accepted.
  * o->n_ctx above what the model allows is an error; 0 takes the lesser of

@@ -214,8 +214,9 @@ static enum status load_matrix(void *arg, const struct visit *v,
         matrix_load(v->to, l->g, &v->src, o->isa, o->blas, l->s->pool, err);
     if (st != ST_OK) return st;
     l->s->weight_bytes += matrix_bytes(&v->src, o->isa);
-    if (o->progress) {
-        o->progress(o->progress_arg, l->s->weight_bytes, l->total);
+    if (o->progress &&
+        !o->progress(o->progress_arg, l->s->weight_bytes, l->total)) {
+        return error_set(err, ST_INTERRUPTED, "interrupted while loading");
     }
     return ST_OK;
 }
@@ -352,6 +353,23 @@ static enum status check_options(const struct model *m,
     return ST_OK;
 }
 
+static enum status over_limit(const struct shard_bytes *plan, uint64_t limit,
+                              struct error *err)
+{
+    /* small models would be 0.00 GiB */
+    const bool gib = plan->total >= UINT64_C(1) << 30;
+    const double unit = gib ? 0x1p30 : 0x1p20;
+    const char *name = gib ? "GiB" : "MiB";
+    return error_set(
+        err, ST_NO_MEMORY,
+        "needs %.2f %s of memory (weights %.2f, key/value cache "
+        "%.2f, scratch %.2f), %.2f %s more than the limit of %.2f "
+        "%s; a smaller context needs less",
+        (double)plan->total / unit, name, (double)plan->weights / unit,
+        (double)plan->kv / unit, (double)plan->scratch / unit,
+        (double)(plan->total - limit) / unit, name, (double)limit / unit, name);
+}
+
 enum status shard_create(struct shard **out, const struct model *m,
                          const struct shard_spec *spec,
                          const struct shard_options *options, struct error *err)
@@ -360,14 +378,7 @@ enum status shard_create(struct shard **out, const struct model *m,
     if (st != ST_OK) return st;
     const struct shard_bytes plan = shard_plan(m, spec, options);
     if (options->memory_max != 0 && plan.total > options->memory_max) {
-        return error_set(
-            err, ST_NO_MEMORY,
-            "needs %.2f GiB (weights %.2f, key/value cache %.2f, scratch "
-            "%.2f), %.2f GiB more than the limit of %.2f GiB",
-            (double)plan.total / 0x1p30, (double)plan.weights / 0x1p30,
-            (double)plan.kv / 0x1p30, (double)plan.scratch / 0x1p30,
-            (double)(plan.total - options->memory_max) / 0x1p30,
-            (double)options->memory_max / 0x1p30);
+        return over_limit(&plan, options->memory_max, err);
     }
     struct shard *s = mem_zalloc(sizeof *s);
     if (!s) return error_set(err, ST_NO_MEMORY, "shard");

@@ -45,8 +45,9 @@ struct shard_options {
     uint32_t rows_max;    /* rows of a step */
     uint32_t outputs_max; /* of them, rows that want logits */
     uint64_t memory_max;  /* bytes for all below; 0: no limit */
-    /* called while loading, from the loading thread; may be NULL */
-    void (*progress)(void *arg, uint64_t done_bytes, uint64_t total_bytes);
+    /* called while loading, after each matrix, from the loading thread; false
+     * gives up (ST_INTERRUPTED). May be NULL */
+    bool (*progress)(void *arg, uint64_t done_bytes, uint64_t total_bytes);
     void *progress_arg;
 };
 
