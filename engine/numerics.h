@@ -52,8 +52,8 @@ float nm_log(float x);
 /* x / (1 + e^-x). */
 float nm_silu(float x);
 
-/* f64 functions for tables; relative error below 2^-50 (pow 2^-49) on the
- * stated range, sin and cos absolute. */
+/* f64 functions for tables; relative error below 2^-50 on the stated range
+ * (pow 2^-47 while |e log base| <= 17), sin and cos absolute. */
 double nm_exp64(double x);                        /* |x| <= 700 */
 double nm_log64(double x);                        /* positive, normal */
 double nm_pow64(double base, double e);           /* base positive */
