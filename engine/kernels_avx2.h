@@ -10,6 +10,7 @@
 
 #include "common/compiler.h"
 #include "engine/kernels.h"
+#include "engine/kernels_blas.h"
 #include "engine/kernels_pack.h"
 
 /* Rows of a group of the quantized types. */

@@ -173,18 +173,29 @@ void pack_rows(enum quant_type type, uint32_t rows, void *group,
     }
 }
 
+void packed_block(enum quant_type type, uint32_t rows, const void *group,
+                  uint32_t r, uint32_t b, uint32_t n_blocks, void *block)
+{
+    if (rows == 1) {
+        const size_t bytes = quant_info(type)->block_bytes;
+        memcpy(block, (const uint8_t *)group + b * bytes, bytes);
+        return;
+    }
+    const struct place at = {.group = (uint8_t *)(uintptr_t)group,
+                             .rows = rows,
+                             .r = r,
+                             .out = true};
+    move_block(&at, type, b, n_blocks, block);
+}
+
 void unpack_row(enum quant_type type, uint32_t rows, const void *group,
                 uint32_t r, uint32_t k, float *dst)
 {
     const struct quant_info *info = quant_info(type);
     const uint32_t n_blocks = k / info->block;
-    const struct place at = {.group = (uint8_t *)(uintptr_t)group,
-                             .rows = rows,
-                             .r = r,
-                             .out = true};
     for (uint32_t b = 0; b < n_blocks; b++) {
         union any_block block;
-        move_block(&at, type, b, n_blocks, &block);
+        packed_block(type, rows, group, r, b, n_blocks, &block);
         quant_dequantize_row(type, &block, dst + (size_t)b * info->block,
                              info->block);
     }

@@ -41,5 +41,9 @@ void pack_rows(enum quant_type type, uint32_t rows, void *group,
 /* Row r of a group as quant_dequantize_row() gives it. */
 void unpack_row(enum quant_type type, uint32_t rows, const void *group,
                 uint32_t r, uint32_t k, float *dst);
+/* Block b of row r, canonical; the block must have room for the type's.  Also
+ * takes rows == 1: a canonical row. */
+void packed_block(enum quant_type type, uint32_t rows, const void *group,
+                  uint32_t r, uint32_t b, uint32_t n_blocks, void *block);
 
 #endif

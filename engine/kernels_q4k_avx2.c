@@ -110,6 +110,6 @@ static ALWAYS_INLINE void tile_q4_k(const struct matmul_job *job,
     stack_store(&stack, job, row, col, nc);
 }
 
-AVX2_KERNEL(QUANT_Q4_K, q4_k, "q4_k", ACT_Q8_K, NULL);
+AVX2_KERNEL(QUANT_Q4_K, q4_k, "q4_k", ACT_Q8_K, matmul_blas_q4_k_x8);
 
 #endif

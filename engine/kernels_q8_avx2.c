@@ -59,6 +59,6 @@ static ALWAYS_INLINE void tile_q8_0(const struct matmul_job *job,
     stack_store(&stack, job, row, col, nc);
 }
 
-AVX2_KERNEL(QUANT_Q8_0, q8_0, "q8_0", ACT_Q8_0, NULL);
+AVX2_KERNEL(QUANT_Q8_0, q8_0, "q8_0", ACT_Q8_0, matmul_blas_q8_0_x8);
 
 #endif

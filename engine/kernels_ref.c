@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "engine/kernels.h"
+#include "engine/kernels_blas.h"
 #include "engine/quant_f16.h"
 
 /* A leaf of n weights from `w` on, with the activations that belong to it. */
@@ -198,18 +199,18 @@ REF_KERNEL(QUANT_Q4_1, q4_1)
 REF_KERNEL(QUANT_Q4_K, q4_k)
 REF_KERNEL(QUANT_Q6_K, q6_k)
 
-#define REF_ROW(TYPE, text, act, id)                                           \
+#define REF_ROW(TYPE, text, act, id, blas)                                     \
     [TYPE] = {text " ref", TYPE,        ISA_REF,     act, 1,                   \
-              pack_##id,   unpack_##id, matmul_##id, NULL}
+              pack_##id,   unpack_##id, matmul_##id, blas}
 static const struct kernel kernels[QUANT_TYPE_END] = {
-    REF_ROW(QUANT_F32, "f32", ACT_F32, f32),
-    REF_ROW(QUANT_F16, "f16", ACT_F32, f16),
-    REF_ROW(QUANT_BF16, "bf16", ACT_F32, bf16),
-    REF_ROW(QUANT_Q8_0, "q8_0", ACT_Q8_0, q8_0),
-    REF_ROW(QUANT_Q4_0, "q4_0", ACT_Q8_0, q4_0),
-    REF_ROW(QUANT_Q4_1, "q4_1", ACT_Q8_0, q4_1),
-    REF_ROW(QUANT_Q4_K, "q4_k", ACT_Q8_K, q4_k),
-    REF_ROW(QUANT_Q6_K, "q6_k", ACT_Q8_K, q6_k),
+    REF_ROW(QUANT_F32, "f32", ACT_F32, f32, NULL),
+    REF_ROW(QUANT_F16, "f16", ACT_F32, f16, NULL),
+    REF_ROW(QUANT_BF16, "bf16", ACT_F32, bf16, NULL),
+    REF_ROW(QUANT_Q8_0, "q8_0", ACT_Q8_0, q8_0, matmul_blas_q8_0_x1),
+    REF_ROW(QUANT_Q4_0, "q4_0", ACT_Q8_0, q4_0, NULL),
+    REF_ROW(QUANT_Q4_1, "q4_1", ACT_Q8_0, q4_1, NULL),
+    REF_ROW(QUANT_Q4_K, "q4_k", ACT_Q8_K, q4_k, matmul_blas_q4_k_x1),
+    REF_ROW(QUANT_Q6_K, "q6_k", ACT_Q8_K, q6_k, NULL),
 };
 
 const struct kernel *kernel_ref(enum quant_type type)

@@ -4,6 +4,8 @@
 #include <pthread.h>
 #include <string.h>
 
+#include "engine/kernels_blas.h"
+
 /* Bytes a thread reads at once: enough for the disk, little for the cache. */
 #define READ_CHUNK (1u << 20)
 
@@ -110,7 +112,12 @@ enum status matrix_load(struct matrix *out, const struct gguf *g,
     m.n_groups = groups_of(src, m.kernel);
     m.group_bytes = kernel_group_bytes(m.kernel, m.k);
     nm_tree_init(&m.tree, m.k);
-    if (m.kernel->matmul_blas && blas == BLAS_ALWAYS) m.blas_from = 1;
+    if (blas == BLAS_MEASURED && !src->canonical) {
+        m.blas_from = kernels_tune(m.kernel);
+    }
+    if (blas == BLAS_ALWAYS && m.kernel->matmul_blas && kernels_blas_usable()) {
+        m.blas_from = 1;
+    }
     size_t bytes;
     if (size_mul(m.n_groups, m.group_bytes, &bytes)) m.data = mem_alloc(bytes);
     if (!m.data) {

@@ -41,6 +41,33 @@ float rig_normal(struct rng *rng)
     return sum / 2; /* twelve of variance 1/3 */
 }
 
+static struct gen_model mixed_types(const char *preset)
+{
+    struct gen_model m;
+    assert_ok(gen_model_preset(&m, preset, &rig_err));
+    m.n_layer = 4;
+    m.n_ff = 256;
+    m.n_vocab = 600;
+    m.n_ctx = 128;
+    m.type[GEN_EMBD] = QUANT_Q4_K;
+    m.type[GEN_HEAD] = QUANT_Q6_K;
+    m.type[GEN_ATTN] = QUANT_Q8_0;
+    m.type[GEN_ATTN_V] = QUANT_F32;
+    m.type[GEN_FFN] = QUANT_Q4_K;
+    m.type[GEN_FFN_DOWN] = QUANT_Q6_K;
+    return m;
+}
+
+struct gen_model rig_dense(void)
+{
+    return mixed_types("tiny-dense");
+}
+
+struct gen_model rig_moe(void)
+{
+    return mixed_types("tiny-moe");
+}
+
 void rig_open(struct rig *r, const struct gen_model *m)
 {
     char dir[] = "/tmp/test_engine_XXXXXX", path[128];
@@ -148,6 +175,65 @@ float *rig_reference(const struct rig *r, enum kv_type kv,
     const double count = (double)(n * n_vocab), mean = sum / count;
     assert_true(squares / count - mean * mean > 0.1);
     return logits;
+}
+
+void rig_text_open(struct rig_text *t, const struct rig *r, enum kv_type kv,
+                   uint32_t n_seqs, const uint32_t *n)
+{
+    struct rng rng = {77};
+    assert_true(n_seqs <= RIG_SEQS_MAX);
+    *t = (struct rig_text){.n_seqs = n_seqs, .n_vocab = r->model.n_vocab};
+    for (uint32_t i = 0; i < n_seqs; i++) {
+        t->n[i] = n[i];
+        t->tokens[i] = mem_zalloc_array(n[i], sizeof **t->tokens);
+        assert_non_null(t->tokens[i]);
+        for (uint32_t j = 0; j < n[i]; j++) {
+            t->tokens[i][j] = (int32_t)rng_below(&rng, t->n_vocab);
+        }
+        t->want[i] = rig_reference(r, kv, t->tokens[i], n[i]);
+    }
+}
+
+void rig_text_close(struct rig_text *t)
+{
+    for (uint32_t i = 0; i < t->n_seqs; i++) {
+        mem_free(t->tokens[i]);
+        mem_free(t->want[i]);
+    }
+}
+
+uint32_t rig_mix(const struct rig_text *t, struct rng *rng,
+                 const uint64_t *seq_id, uint32_t *at, uint32_t rows_max,
+                 struct step_row *rows)
+{
+    uint32_t n = 0, left = 0;
+    for (uint32_t i = 0; i < t->n_seqs; i++) left += t->n[i] - at[i];
+    const uint32_t n_rows = 1 + (uint32_t)rng_below(rng, rows_max);
+    while (n < n_rows && n < left) {
+        const uint32_t i = (uint32_t)rng_below(rng, t->n_seqs);
+        uint32_t run = 1 + (uint32_t)rng_below(rng, 6);
+        for (; run > 0 && n < n_rows && at[i] < t->n[i]; run--, at[i]++) {
+            rows[n++] = (struct step_row){.seq = seq_id[i],
+                                          .pos = at[i],
+                                          .token = t->tokens[i][at[i]],
+                                          .want = rng_below(rng, 3) != 0};
+        }
+    }
+    return n;
+}
+
+void rig_assert_rows(const struct rig_text *t, const uint64_t *seq_id,
+                     const struct step_row *rows, uint32_t n_rows,
+                     const float *logits, const char *what)
+{
+    for (uint32_t r = 0; r < n_rows; r++) {
+        if (!rows[r].want) continue;
+        uint32_t i = 0;
+        while (seq_id[i] != rows[r].seq) i++;
+        rig_assert_same(logits, t->want[i] + (size_t)rows[r].pos * t->n_vocab,
+                        t->n_vocab, what);
+        logits += t->n_vocab;
+    }
 }
 
 void rig_assert_same(const float *got, const float *want, size_t n,

@@ -25,6 +25,11 @@ float rig_uniform(struct rng *rng);
 /* Roughly normal, variance 1. */
 float rig_normal(struct rng *rng);
 
+/* 4 layers of F32, Q8_0, Q4_K and Q6_K, dim 256, 600 tokens; dense, or with 8
+ * experts of which 2 are used. */
+struct gen_model rig_dense(void);
+struct gen_model rig_moe(void);
+
 struct rig {
     struct gguf *gguf;
     struct model model;
@@ -50,6 +55,29 @@ void rig_op(struct shard *s, enum kv_op_kind kind, uint64_t seq,
  * one thread, a token a step. */
 float *rig_reference(const struct rig *r, enum kv_type kv,
                      const int32_t *tokens, uint32_t n);
+/* Sequences fed to one shard, in whatever steps, and what each token's logits
+ * must be. */
+#define RIG_SEQS_MAX 4
+struct rig_text {
+    uint32_t n_seqs, n_vocab;
+    uint32_t n[RIG_SEQS_MAX];
+    int32_t *tokens[RIG_SEQS_MAX];
+    float *want[RIG_SEQS_MAX]; /* [n][n_vocab] */
+};
+void rig_text_open(struct rig_text *t, const struct rig *r, enum kv_type kv,
+                   uint32_t n_seqs, const uint32_t *n);
+void rig_text_close(struct rig_text *t);
+
+/* Rows of the sequences in a random mix: at[i] tokens of sequence i are in
+ * the cache (moved on), seq_id[i] is its id. Returns rows, none at the end. */
+uint32_t rig_mix(const struct rig_text *t, struct rng *rng,
+                 const uint64_t *seq_id, uint32_t *at, uint32_t rows_max,
+                 struct step_row *rows);
+/* The wanted rows' logits against t->want. */
+void rig_assert_rows(const struct rig_text *t, const uint64_t *seq_id,
+                     const struct step_row *rows, uint32_t n_rows,
+                     const float *logits, const char *what);
+
 /* Bit for bit, else the first difference fails the test. */
 void rig_assert_same(const float *got, const float *want, size_t n,
                      const char *what);

@@ -15,6 +15,7 @@
 #include "common/rng.h"
 #include "engine/cpu.h"
 #include "engine/kernels.h"
+#include "engine/kernels_blas.h"
 
 #define ROWS_MAX 17
 #define COLS_MAX 33
@@ -358,6 +359,66 @@ static void test_extremes(void **state)
     }
 }
 
+/* More rows and columns than a BLAS panel takes, and not multiples of it. */
+static void test_blas_panels(void **state)
+{
+    (void)state;
+    enum { ROWS = 141, COLS = 203, K = 1280 };
+    static float x[K], want[COLS][ROWS], got[COLS][ROWS];
+    _Alignas(64) static char scratch[KERNEL_SCRATCH];
+    uint32_t n_checked = 0;
+    for (size_t t = 0; t < COUNT_OF(types); t++) {
+        const struct kernel *kernels[ISA_END];
+        const size_t n = kernels_of(types[t], kernels);
+        rng.state = seed = t;
+        struct problem p = {.type = types[t], .k = K};
+        p.row_bytes = (size_t)quant_row_bytes(p.type, K);
+        p.act_stride = act_row_bytes(act_kind_of(p.type), K);
+        p.rows = get((ROWS + 7) * p.row_bytes);
+        p.act = get(COLS * p.act_stride);
+        nm_tree_init(&p.tree, K);
+        for (uint32_t r = 0; r < ROWS; r++) {
+            fill_row(p.type, W_MIXED, p.rows + r * p.row_bytes, K);
+        }
+        for (uint32_t c = 0; c < COLS; c++) {
+            fill_act((enum acts)(c % A_END), x, K);
+            act_quantize(act_kind_of(p.type), x, K, p.act + c * p.act_stride);
+        }
+        for (size_t i = 0; i < n; i++) {
+            if (!kernels[i]->matmul_blas) continue;
+            uint8_t *packed = pack_all(&p, kernels[i], ROWS);
+            struct matmul_job job = job_of(&p, packed, ROWS, COLS);
+            job.scratch = scratch;
+            job.y_stride = ROWS;
+            job.group_end = (ROWS + kernels[i]->rows - 1) / kernels[i]->rows;
+            job.y = want[0];
+            kernels[i]->matmul(&job);
+            job.y = got[0];
+            kernels[i]->matmul_blas(&job);
+            for (uint32_t j = 0; j < COLS * ROWS; j++) {
+                assert_true(
+                    same(got[j / ROWS][j % ROWS], want[j / ROWS][j % ROWS]));
+            }
+            n_checked++;
+            mem_free(packed);
+        }
+        mem_free(p.rows);
+        mem_free(p.act);
+    }
+    assert_true(n_checked >= 2);
+}
+
+/* The decision is remembered, and is "never" where there is no panel. */
+static void test_tune(void **state)
+{
+    (void)state;
+    const struct kernel *k = kernel_select(QUANT_Q4_K, cpu_isa());
+    const uint32_t from = kernels_tune(k);
+    assert_true(from >= 8);
+    assert_int_equal(kernels_tune(k), from);
+    assert_int_equal(kernels_tune(kernel_ref(QUANT_F32)), UINT32_MAX);
+}
+
 /* A NaN among the activations reaches every row, and that column alone. */
 static void test_nan_surfaces(void **state)
 {
@@ -454,10 +515,9 @@ static void test_error_bound(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_sizes),
-        cmocka_unit_test(test_extremes),
-        cmocka_unit_test(test_nan_surfaces),
-        cmocka_unit_test(test_error_bound),
+        cmocka_unit_test(test_sizes),        cmocka_unit_test(test_extremes),
+        cmocka_unit_test(test_blas_panels),  cmocka_unit_test(test_tune),
+        cmocka_unit_test(test_nan_surfaces), cmocka_unit_test(test_error_bound),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
