@@ -78,9 +78,10 @@ uint64_t sched_deadline(const struct sched *s); /* UINT64_MAX: none */
 
 /* The epoch ended: every request, running or waiting; then it is empty and
  * can be configured anew. Waiting ones may be submitted again. */
-void sched_reset(struct sched *s, const struct sched_config *c,
-                 void (*lost)(void *arg, uint64_t request, bool running),
-                 void *arg);
+NODISCARD enum status sched_reset(struct sched *s, const struct sched_config *c,
+                                  void (*lost)(void *arg, uint64_t request,
+                                               bool running),
+                                  void *arg, struct error *err);
 
 struct sched_counts {
     uint32_t waiting, running, in_flight, free_pages;

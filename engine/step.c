@@ -145,7 +145,8 @@ static enum status check_input(const struct step *st,
 {
     const struct shard *s = st->s;
     uint32_t n_want = 0;
-    if (in->n_rows < 1 || in->n_rows > s->options.rows_max) {
+    if ((in->n_rows < 1 && in->n_ops == 0) ||
+        in->n_rows > s->options.rows_max) {
         return error_set(err, ST_INVALID, "a step of %u rows: 1 to %u fit",
                          in->n_rows, s->options.rows_max);
     }
@@ -160,7 +161,7 @@ static enum status check_input(const struct step *st,
         }
     }
     if ((in->embed && !s->has_embed) || (in->head && !s->head.kernel) ||
-        (!in->embed && !in->x)) {
+        (!in->embed && !in->x && in->n_rows != 0)) {
         return error_set(err, ST_INVALID,
                          "embedding, head or input rows are not here");
     }
@@ -242,6 +243,7 @@ enum status step_begin(struct step *st, const struct step_input *in,
     if (status != ST_OK) return status;
     st->n_rows = in->n_rows;
     st->n_want = 0;
+    if (in->n_rows == 0) return ST_OK; /* the operations were all */
     memcpy(st->rows, in->rows, in->n_rows * sizeof *st->rows);
     for (uint32_t r = 0; r < in->n_rows; r++) st->n_want += in->rows[r].want;
     if (!in->embed) {

@@ -33,7 +33,7 @@ struct step_input {
     const struct kv_op *ops; /* applied first, in order */
     uint32_t n_ops;
     const struct step_row *rows; /* of a sequence: ascending positions */
-    uint32_t n_rows;
+    uint32_t n_rows;             /* 0: only the operations */
     const float *x; /* [n_rows][n_embd] from the stage before, unless embed */
     bool embed;
     uint32_t layer_first, layer_end; /* blocks to run; may be empty */
