@@ -9,9 +9,11 @@
  *          IDLE --assigned--> LOADING --ready(epoch)--> READY
  *          any --silence(lease), bye, failure--> gone; a new Hello (other
  *          boot id) begins anew; READY --drain--> DRAINING --replanned--> IDLE
- *   pool:  WAITING --enough nodes reported--> PLANNING --plan--> LOADING
- *          --all ready--> SERVING; loss or join that matters --> epoch + 1,
- *          PLANNING; plan refused --> STARVED until a node joins
+ *   pool:  WAITING --enough nodes reported--> PLANNING --cluster_planned-->
+ *          LOADING --all ready--> SERVING
+ *          SERVING --new node settled, drain--> STOPPING --cluster_stopped-->
+ *          PLANNING; loss of a node in the plan: STOP at once, PLANNING
+ *          PLANNING --cluster_plan_refused--> STARVED --node joins--> PLANNING
  *
  * Invariants (cluster_check, after every event in debug builds):
  *  (1) SERVING: every node of the plan is READY with the current epoch.
@@ -37,6 +39,7 @@ enum pool_state {
     POOL_PLANNING,
     POOL_LOADING,
     POOL_SERVING,
+    POOL_STOPPING,
     POOL_STARVED
 };
 
@@ -48,8 +51,8 @@ struct cluster_node {
     struct wire_hello hello;
     struct wire_report report;
     bool reported;
-    uint64_t epoch;                 /* it is loading or ready for */
-    uint64_t heard_ns, progress_ns; /* last message; compute last moved */
+    uint64_t epoch;              /* it is loading or ready for */
+    uint64_t heard_ns, moved_ns; /* last message; loading last moved */
     uint64_t progress;
     bool busy;
     uint64_t done_bytes, total_bytes; /* of loading */
@@ -111,6 +114,8 @@ void cluster_revoke(struct cluster *c, const uint8_t key[KEY_BYTES],
 void cluster_planned(struct cluster *c, const uint32_t *used, uint32_t n_used,
                      uint64_t now_ns);
 void cluster_plan_refused(struct cluster *c, const char *why, uint64_t now_ns);
+/* After CLUSTER_STOP with ST_INTERRUPTED: what ran is finished. */
+void cluster_stopped(struct cluster *c, uint64_t now_ns);
 /* Leases and deadlines. */
 void cluster_tick(struct cluster *c, uint64_t now_ns);
 /* When to tick at the latest. */
