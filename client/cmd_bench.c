@@ -145,8 +145,12 @@ static enum status decode_steps(struct bench *b, struct rng *rng,
 static void begin_phase(struct bench *b, uint32_t run, const char *phase)
 {
     progress_end(&b->progress);
-    snprintf(b->label, sizeof b->label, "run %u of %u, %s", run, b->n_runs,
-             phase);
+    if (run == 0) {
+        snprintf(b->label, sizeof b->label, "warm-up, %s", phase);
+    } else {
+        snprintf(b->label, sizeof b->label, "run %u of %u, %s", run, b->n_runs,
+                 phase);
+    }
     b->progress = (struct progress){.label = b->label, .unit = "tokens"};
 }
 

@@ -86,6 +86,18 @@ static double per_second(size_t n, uint64_t ns)
     return ns ? (double)n * 1e9 / (double)ns : 0;
 }
 
+/* Nothing was computed, or not to the prompt's end: no speed then. */
+static double prompt_per_second(size_t n_prompt, const struct generation *g)
+{
+    return g->tokens.n ? per_second(n_prompt, g->prompt_ns) : 0;
+}
+
+/* The first token comes out of the prompt's own steps. */
+static double answer_per_second(const struct generation *g)
+{
+    return g->tokens.n ? per_second(g->tokens.n - 1, g->decode_ns) : 0;
+}
+
 static enum status print_result(const struct local *l, size_t n_prompt,
                                 const struct generation *g, const char *reason,
                                 struct error *err)
@@ -94,17 +106,15 @@ static enum status print_result(const struct local *l, size_t n_prompt,
     for (size_t i = 0; i < g->tokens.n; i++) {
         json_array_append_new(tokens, json_integer(g->tokens.id[i]));
     }
-    /* the first token comes out of the prompt's own steps */
-    const size_t decoded = g->tokens.n ? g->tokens.n - 1 : 0;
     return print_json(
         json_pack("{s:o, s:o, s:I, s:{s:f, s:f, s:f, s:f}, s:I, s:s}", "text",
                   json_text(l->text.data, l->text.len), "tokens", tokens,
                   "prompt_tokens", (json_int_t)n_prompt, "timings", "prompt_ms",
                   (double)g->prompt_ns / 1e6, "prompt_per_second",
-                  per_second(n_prompt, g->prompt_ns), "predicted_ms",
+                  prompt_per_second(n_prompt, g), "predicted_ms",
                   (double)g->decode_ns / 1e6, "predicted_per_second",
-                  per_second(decoded, g->decode_ns), "seed",
-                  (json_int_t)l->seed, "finish_reason", reason),
+                  answer_per_second(g), "seed", (json_int_t)l->seed,
+                  "finish_reason", reason),
         err);
 }
 
@@ -113,9 +123,8 @@ static void print_stats(size_t n_prompt, const struct generation *g)
     fprintf(stderr,
             "prompt: %zu tokens, %.1f tokens/s; answer: %zu tokens, %.1f "
             "tokens/s; %s\n",
-            n_prompt, per_second(n_prompt, g->prompt_ns), g->tokens.n,
-            per_second(g->tokens.n ? g->tokens.n - 1 : 0, g->decode_ns),
-            g->finish_reason);
+            n_prompt, prompt_per_second(n_prompt, g), g->tokens.n,
+            answer_per_second(g), g->finish_reason);
 }
 
 /* What is left to say after the last token; st is what generating gave. */

@@ -72,7 +72,7 @@ static enum status score_all(struct runner *r, const struct tokens *text,
     return st;
 }
 
-static enum status run(struct model_options *options, const char *model,
+static enum status run(const struct model_options *options, const char *model,
                        const char *file, bool json, struct error *err)
 {
     struct runner r = {0};
@@ -85,9 +85,10 @@ static enum status run(struct model_options *options, const char *model,
                          ? read_all_stdin(&text, "the text", err)
                          : read_all_file(file, &text, err);
     struct progress progress = {.label = "loading"};
-    options->shard.progress = progress_show;
-    options->shard.progress_arg = &progress;
-    if (st == ST_OK) st = runner_open(&r, model, &options->shard, true, err);
+    struct shard_options o = options->shard;
+    o.progress = progress_show;
+    o.progress_arg = &progress;
+    if (st == ST_OK) st = runner_open(&r, model, &o, true, err);
     progress_end(&progress);
     if (st == ST_OK && r.shard->options.n_ctx < 2) {
         /* BOS alone would fill every window */

@@ -81,10 +81,13 @@ static enum status read_all(struct load *load, struct pool *pool,
 {
     struct matrix *m = load->m;
     const size_t group = load->row_bytes * m->kernel->rows;
+    const uint32_t n_threads = pool_n_threads(pool);
+    const uint32_t share = (m->n_groups + n_threads - 1) / n_threads;
     load->groups_per_item =
         group < READ_CHUNK ? (uint32_t)(READ_CHUNK / group) : 1;
+    if (load->groups_per_item > share) load->groups_per_item = share;
     load->staging_bytes = load->groups_per_item * group;
-    load->staging = mem_zalloc_array(pool_n_threads(pool), load->staging_bytes);
+    load->staging = mem_zalloc_array(n_threads, load->staging_bytes);
     if (!load->staging) {
         return error_set(err, ST_NO_MEMORY, "buffers to read tensor %s",
                          load->src->from.tensor->name);

@@ -22,6 +22,7 @@
 #define GIB     (UINT64_C(1) << 30)
 #define ALLOWED (64.0 * 1048576)
 #define CTX     "320"
+#define N_CTX   "n_ctx=320"
 
 #if defined(__has_feature)
 #define HAS(x) __has_feature(x)
@@ -53,11 +54,11 @@ static int setup(void **state)
                                         "n_ff=2048",
                                         "n_expert=44",
                                         "n_expert_used=2",
-                                        "n_ctx=" CTX,
+                                        N_CTX,
                                         "pool_rows=512",
                                         "type=q8_0",
                                         NULL};
-    static const char *const small[] = {"n_layer=2", "n_ctx=" CTX, NULL};
+    static const char *const small[] = {"n_layer=2", N_CTX, NULL};
     cli_model("big.gguf", "tiny-moe", measured ? large : small);
     made = true;
     return 0;

@@ -8,7 +8,6 @@
 
 #include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "engine/runner.h"
@@ -292,7 +291,10 @@ static void tokens_there_and_back(void **state)
     json_t *o = cli_json(CLI("tokenize", SMALL, "--json", text), 0);
     assert_int_equal(json_array_size(json_at(o, "tokens")),
                      json_array_size(json_at(o, "pieces")));
-    char *ids = json_dumps(json_at(o, "tokens"), JSON_COMPACT);
+    char ids[512] = "";
+    assert_in_range(
+        json_dumpb(json_at(o, "tokens"), ids, sizeof ids - 1, JSON_COMPACT), 1,
+        sizeof ids - 1);
     json_decref(o);
     /* argument, "-" and absent are one; JSON's list goes back as it came */
     struct outcome a = CLI("tokenize", SMALL, text);
@@ -306,7 +308,6 @@ static void tokens_there_and_back(void **state)
     snprintf(want, sizeof want, "%s\n", text);
     cli_expect_out(CLI("detokenize", SMALL, ids), 0, want);
     cli_expect_out(CLI_WITH(list, "detokenize", SMALL, "-"), 0, want);
-    free(ids);
     outcome_fini(&a);
     cli_expect_out(CLI("tokenize", SMALL, ""), 0, "\n");
     cli_expect_out(CLI("detokenize", SMALL, ""), 0, "\n");
