@@ -539,7 +539,7 @@ static void run_ffn(struct step *st, const struct shard_layer *l)
     next_layer(st);
 }
 
-static enum step_state advance(struct step *st)
+static enum step_state advance(struct step *st, uint32_t limit)
 {
     while (st->phase != PHASE_IDLE) {
         const struct shard_layer *l = &st->s->layers[st->layer];
@@ -550,6 +550,7 @@ static enum step_state advance(struct step *st)
                 st->layer < st->layer_end ? PHASE_ATTENTION : after_layers(st);
             break;
         case PHASE_ATTENTION:
+            if (st->layer >= limit) return STEP_PAUSED;
             run_attention(st, l);
             st->phase = PHASE_FFN;
             break;
@@ -578,12 +579,22 @@ static enum step_state advance(struct step *st)
     return STEP_DONE;
 }
 
-enum step_state step_run(struct step *st)
+enum step_state step_run_to(struct step *st, uint32_t limit)
 {
     mem_guard_begin("a step");
-    const enum step_state state = advance(st);
+    const enum step_state state = advance(st, limit);
     mem_guard_end();
     return state;
+}
+
+enum step_state step_run(struct step *st)
+{
+    return step_run_to(st, UINT32_MAX);
+}
+
+uint32_t step_layer(const struct step *st)
+{
+    return st->layer;
 }
 
 /* ----------------------------------------------------------- results */

@@ -50,7 +50,7 @@ struct step_part {
     bool supplied;
 };
 
-enum step_state { STEP_DONE, STEP_DISPATCH, STEP_WAIT };
+enum step_state { STEP_DONE, STEP_DISPATCH, STEP_WAIT, STEP_PAUSED };
 
 struct step;
 
@@ -68,6 +68,12 @@ void step_free(struct step *st); /* NULL allowed */
 NODISCARD enum status step_begin(struct step *st, const struct step_input *in,
                                  struct error *err);
 enum step_state step_run(struct step *st);
+/* The same, but PAUSED before the attention of layer `limit` or a later one:
+ * a step must not read keys and values that an earlier step, which waits for
+ * parts at a lower layer, has yet to store. */
+enum step_state step_run_to(struct step *st, uint32_t limit);
+/* The layer that it is at; its keys and values are stored while WAIT. */
+uint32_t step_layer(const struct step *st);
 
 /* Parts that wait for others, while DISPATCH or WAIT. */
 struct step_part *step_parts(struct step *st, uint32_t *n);
