@@ -178,6 +178,8 @@ $(OUT)/$(EXE.$(1)): $(OUT)/$(1)/main.o \
 endef
 $(foreach p,client coordinator worker,$(eval $(call part_rules,$(p))))
 
+# Some tests run the programs; those need not be older than the test.
+$(TESTS): | $(EXES)
 $(TESTS): $(OUT)/%: $(OUT)/%.o $(TESTLIB_OBJ) $(PART_LIBS) $(LIBPOTLUCK)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(BASE_LDFLAGS) -o $@ $^ -lcmocka $(LIBS)
