@@ -284,6 +284,11 @@ arm64:
 bench: $(EXES) $(TOOLS) $(BENCHES)
 	@POTLUCK_BUILD=$(OUT) sh tests/bench/run.sh
 
+## bench-freeze: what the definition of docs/NUMERICS.md costs
+.PHONY: bench-freeze
+bench-freeze: $(OUT)/tests/bench/bench_freeze
+	@$<
+
 ## fresh: the demo in a bare Debian (needs root and debootstrap)
 fresh:
 	@sh deploy/fresh.sh

@@ -211,10 +211,17 @@ static void problem_fini(struct problem *p)
     mem_free(p->want);
 }
 
+static uint32_t bits_of(float f)
+{
+    uint32_t bits;
+    memcpy(&bits, &f, sizeof bits);
+    return bits;
+}
+
 static bool same(float a, float b)
 {
     if (a != a || b != b) return a != a && b != b; /* NaN: payload free */
-    return memcmp(&a, &b, sizeof a) == 0;
+    return bits_of(a) == bits_of(b);
 }
 
 /* One product in random pieces of groups, into a buffer of canaries. */
@@ -249,7 +256,7 @@ static void check_product(const struct problem *p, const struct kernel *kernel,
                      kernel->name, p->k, n_rows, n_cols,
                      (unsigned long long)seed, r, c, (double)y[i],
                      (double)want);
-        } else if (memcmp(y + i, &canary, 4) != 0) {
+        } else if (bits_of(y[i]) != CANARY) {
             fail_msg("%s, k %u, %u rows, %u columns, seed %llu: wrote at %zu",
                      kernel->name, p->k, n_rows, n_cols,
                      (unsigned long long)seed, i);
