@@ -178,6 +178,8 @@ $(OUT)/$(EXE.$(1)): $(OUT)/$(1)/main.o \
 endef
 $(foreach p,client coordinator worker,$(eval $(call part_rules,$(p))))
 
+# Some tests run the programs; those need not be older than the test.
+$(TESTS): | $(EXES)
 $(TESTS): $(OUT)/%: $(OUT)/%.o $(TESTLIB_OBJ) $(PART_LIBS) $(LIBPOTLUCK)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(BASE_LDFLAGS) -o $@ $^ -lcmocka $(LIBS)
@@ -283,6 +285,11 @@ arm64:
 ## bench: tables of speed (release build)
 bench: $(EXES) $(TOOLS) $(BENCHES)
 	@POTLUCK_BUILD=$(OUT) sh tests/bench/run.sh
+
+## bench-freeze: what the definition of docs/NUMERICS.md costs
+.PHONY: bench-freeze
+bench-freeze: $(OUT)/tests/bench/bench_freeze
+	@$<
 
 ## fresh: the demo in a bare Debian (needs root and debootstrap)
 fresh:

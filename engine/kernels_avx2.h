@@ -162,14 +162,14 @@ static ALWAYS_INLINE void stack_store(const struct tile_stack *s,
     }                                                                          \
     const struct kernel kernel_##id##_avx2 = {                                 \
         .name = text " avx2",                                                  \
-        .type = TYPE,                                                          \
+        .type = (TYPE),                                                        \
         .isa = ISA_AVX2,                                                       \
-        .act = act_kind,                                                       \
+        .act = (act_kind),                                                     \
         .rows = AVX2_ROWS,                                                     \
         .pack = pack_##id,                                                     \
         .unpack_row = unpack_##id,                                             \
         .matmul = matmul_##id,                                                 \
-        .matmul_blas = blas,                                                   \
+        .matmul_blas = (blas),                                                 \
     }
 
 #endif

@@ -72,6 +72,8 @@ static ALWAYS_INLINE void tile(const struct matmul_job *job, size_t row_bytes,
             for (int n = 0; n < nc; n++) {
                 float v = lanes_sum(lane[i][n]);
                 for (uint32_t m = 1; m <= merges; m++) {
+                    /* the tree pops only what was pushed:
+                     * NOLINTNEXTLINE(clang-analyzer-core.*) */
                     v = stack[top - m][i][n] + v;
                 }
                 stack[top - merges][i][n] = v;
@@ -81,6 +83,7 @@ static ALWAYS_INLINE void tile(const struct matmul_job *job, size_t row_bytes,
     }
     for (int n = 0; n < nc; n++) {
         float *y = job->y + (c + (uint32_t)n) * job->y_stride + r;
+        /* one value remains: NOLINTNEXTLINE(clang-analyzer-core.*) */
         for (int i = 0; i < nr; i++) y[i] = stack[0][i][n];
     }
 }
@@ -142,7 +145,7 @@ static void pack(const struct kernel *kernel, void *group, const void *src,
     }                                                                          \
     const struct kernel kernel_##id##_avx2 = {                                 \
         .name = text " avx2",                                                  \
-        .type = TYPE,                                                          \
+        .type = (TYPE),                                                        \
         .isa = ISA_AVX2,                                                       \
         .act = ACT_F32,                                                        \
         .rows = 1,                                                             \

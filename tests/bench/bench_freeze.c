@@ -152,7 +152,8 @@ static bool check(const struct set *s, const struct freeze_proto *p)
     p->defined(&s->job);
     for (uint32_t c = 0; c < s->job.n_cols; c++) {
         const size_t at = c * s->job.y_stride;
-        if (memcmp(s->y + at, s->want + at, CACHE_ROWS * sizeof(float)) != 0) {
+        const void *got = s->y + at, *want = s->want + at; /* bits matter */
+        if (memcmp(got, want, CACHE_ROWS * sizeof(float)) != 0) {
             fprintf(stderr, "%s: differs from the reference in column %u\n",
                     p->name, c);
             return false;

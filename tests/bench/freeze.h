@@ -20,6 +20,11 @@ struct freeze_proto {
     void (*free_order)(const struct matmul_job *job);
 };
 
+static inline const void *act_of(const struct matmul_job *job, uint32_t col)
+{
+    return (const char *)job->act + col * job->act_stride;
+}
+
 /* NULL where the file was not built for its instruction set. */
 const struct freeze_proto *freeze_q4k_sse41(void);
 const struct freeze_proto *freeze_q8_sse41(void);

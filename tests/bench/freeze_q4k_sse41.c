@@ -63,7 +63,7 @@ static ALWAYS_INLINE void pair(const uint8_t *g, const struct scales *s, int i,
             const __m128i qh = _mm_loadl_epi64((const void *)(q + 32));
 #define MAC(acc, w4, q16, v)                                                   \
     acc = _mm_add_epi16(                                                       \
-        acc, _mm_maddubs_epi16(w4[v], _mm_shuffle_epi32(q16, 0x55 * (v))))
+        acc, _mm_maddubs_epi16((w4)[v], _mm_shuffle_epi32(q16, 0x55 * (v))))
             MAC(lo[n], l, ql, 0);
             MAC(hi[n], h, qh, 0);
             MAC(lo[n], l, ql, 1);
@@ -115,11 +115,7 @@ static ALWAYS_INLINE void tile(const struct matmul_job *job, const uint8_t *g,
         const struct act_q8_k *a[TILE];
         UNROLL
         for (int n = 0; n < nc; n++) {
-            a[n] =
-                (const struct act_q8_k *)(const void *)((const char *)job->act +
-                                                        (col + (uint32_t)n) *
-                                                            job->act_stride) +
-                b;
+            a[n] = (const struct act_q8_k *)act_of(job, col + (uint32_t)n) + b;
         }
         struct scales s;
         unpack_scales(g, &s);

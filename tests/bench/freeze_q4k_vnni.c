@@ -92,11 +92,7 @@ static ALWAYS_INLINE void tile(const struct matmul_job *job, const uint8_t *g,
         const struct act_q8_k *a[TILE];
         UNROLL
         for (int n = 0; n < nc; n++) {
-            a[n] =
-                (const struct act_q8_k *)(const void *)((const char *)job->act +
-                                                        (col + (uint32_t)n) *
-                                                            job->act_stride) +
-                b;
+            a[n] = (const struct act_q8_k *)act_of(job, col + (uint32_t)n) + b;
         }
         struct scales s;
         unpack_scales(g, &s);

@@ -77,10 +77,7 @@ static ALWAYS_INLINE void tile(const struct matmul_job *job, const uint8_t *g,
             const struct act_q8_0 *a[TILE];
             UNROLL
             for (int n = 0; n < nc; n++) {
-                a[n] = (const struct act_q8_0 *)(const void
-                                                     *)((const char *)job->act +
-                                                        (col + (uint32_t)n) *
-                                                            job->act_stride) +
+                a[n] = (const struct act_q8_0 *)act_of(job, col + (uint32_t)n) +
                        8 * l + b;
             }
             UNROLL

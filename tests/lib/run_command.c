@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -48,6 +49,8 @@ static void child_environment(const char *const *env)
 /* Between fork and exec; ends the process. */
 NORETURN static void child(const struct command *c, int in, int out, int err)
 {
+    /* a test that is stopped leaves nothing running */
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (!c->input) in = open("/dev/null", O_RDONLY);
     if (c->output) out = open(c->output, O_WRONLY | O_CREAT | O_TRUNC, 0666);
     if (in < 0 || out < 0 || dup2(in, 0) != 0 || dup2(out, 1) != 1 ||
@@ -184,7 +187,7 @@ enum status run_command(struct outcome *out, const struct command *c,
     sigaction(SIGPIPE, &ignore, &before);
     struct running r = {.c = c, .o = &o, .in = -1, .out = -1, .err = -1};
     r.deadline_ns = clock_now_ns() +
-                    (c->timeout_s ? c->timeout_s : 120) * UINT64_C(1000000000);
+                    (c->timeout_s ? c->timeout_s : 60) * UINT64_C(1000000000);
     st = start(&r, err);
     if (st == ST_OK) {
         /* stderr closes last, when the process is gone */

@@ -22,7 +22,7 @@ struct command {
     size_t signal_after;     /* bytes of stdout, or of `growing`, until */
     int signal;              /* ... this is sent; 0: none */
     size_t hang_up_after;    /* close stdout's reading end; 0: never */
-    unsigned timeout_s;      /* 0: 120; then SIGKILL */
+    unsigned timeout_s;      /* 0: 60; then SIGKILL */
 };
 
 struct outcome {

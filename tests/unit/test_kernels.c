@@ -33,7 +33,16 @@ enum weights {
     W_INFINITE, /* some f16 scales are infinite or NaN */
     W_END
 };
-enum acts { A_RANDOM, A_TOP, A_BOTTOM, A_SIGNS, A_SPARSE, A_NAN, A_END };
+enum acts {
+    A_RANDOM,
+    A_TOP,
+    A_BOTTOM,
+    A_SIGNS,
+    A_SPARSE,
+    A_ZERO,
+    A_NAN,
+    A_END
+};
 
 static struct rng rng;
 static uint64_t seed;
@@ -124,6 +133,7 @@ static void fill_act(enum acts a, float *x, uint32_t k)
         if (a == A_TOP) x[i] = 3;
         if (a == A_BOTTOM) x[i] = -3;
         if (a == A_SIGNS) x[i] = x[i] < 0 ? -1 : 1;
+        if (a == A_ZERO) x[i] = 0; /* with scales below zero: -0 */
         if (a == A_SPARSE) x[i] = i / 32 % 3 ? 0 : x[i] * 0x1p-90f;
     }
     if (a == A_NAN) x[rng_below(&rng, k)] = NAN;
@@ -154,7 +164,7 @@ static uint8_t *pack_all(const struct problem *p, const struct kernel *kernel,
     const size_t bytes = kernel_group_bytes(kernel, p->k);
     const uint32_t groups = (n_rows + kernel->rows - 1) / kernel->rows;
     uint8_t *packed = get(groups * bytes);
-    memset(packed, 0xa5, groups * bytes);
+    memset(packed, 0xff, groups * bytes); /* NaN, if any stays */
     for (uint32_t g = 0; g < groups; g++) {
         const uint32_t first = g * kernel->rows, left = n_rows - first;
         kernel->pack(packed + g * bytes, p->rows + first * p->row_bytes,
@@ -211,10 +221,17 @@ static void problem_fini(struct problem *p)
     mem_free(p->want);
 }
 
+static uint32_t bits_of(float f)
+{
+    uint32_t bits;
+    memcpy(&bits, &f, sizeof bits);
+    return bits;
+}
+
 static bool same(float a, float b)
 {
     if (a != a || b != b) return a != a && b != b; /* NaN: payload free */
-    return memcmp(&a, &b, sizeof a) == 0;
+    return bits_of(a) == bits_of(b);
 }
 
 /* One product in random pieces of groups, into a buffer of canaries. */
@@ -249,7 +266,7 @@ static void check_product(const struct problem *p, const struct kernel *kernel,
                      kernel->name, p->k, n_rows, n_cols,
                      (unsigned long long)seed, r, c, (double)y[i],
                      (double)want);
-        } else if (memcmp(y + i, &canary, 4) != 0) {
+        } else if (bits_of(y[i]) != CANARY) {
             fail_msg("%s, k %u, %u rows, %u columns, seed %llu: wrote at %zu",
                      kernel->name, p->k, n_rows, n_cols,
                      (unsigned long long)seed, i);

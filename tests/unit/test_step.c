@@ -110,7 +110,7 @@ static void test_every_batch(void **state)
         const struct rig_text *t = &texts[i][o.kv_type];
         struct shard *s = rig_whole(&rigs[i], &o);
         struct step *st = new_step(s);
-        for (uint32_t size = 1; size <= 33; size++) {
+        for (uint32_t size = 1; size <= 33; size += i == 0 ? 1 : 4) {
             struct step_row rows[33];
             for (uint32_t at = 0; at < t->n[2]; at += size) {
                 uint32_t n = 0;
@@ -144,7 +144,7 @@ static void test_used_pages(void **state)
         const struct rig_text *t = &texts[i][o.kv_type];
         struct shard *s = rig_whole(&rigs[i], &o);
         struct step *st = new_step(s);
-        for (uint64_t round = 0; round < 8; round++) {
+        for (uint64_t round = 0; round < 4; round++) {
             const uint64_t ids[N_SEQS] = {round, round + 100, round + 200};
             feed(s, st, t, ids, &rng, "used pages");
             for (uint32_t k = 0; k < N_SEQS; k++) {

@@ -35,10 +35,17 @@ static float random_bits(void)
     return f;
 }
 
+static uint32_t bits_of(float f)
+{
+    uint32_t bits;
+    memcpy(&bits, &f, sizeof bits);
+    return bits;
+}
+
 static bool same(float a, float b)
 {
     if (a != a || b != b) return a != a && b != b; /* NaN: payload free */
-    return memcmp(&a, &b, sizeof a) == 0;
+    return bits_of(a) == bits_of(b);
 }
 
 static void check(const char *what, const float *got, const float *want,
