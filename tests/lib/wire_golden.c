@@ -1,13 +1,10 @@
-/* wire_golden.h - header frames of the ordinary message of each kind
+/* wire_golden.c - header frames of the ordinary message of each kind
  * (wire_samples.c), as protocol 1 was first released with them.  Do not record
  * them anew: a frame that no longer decodes breaks every pool that is updated
  * machine by machine. */
-#ifndef TESTS_LIB_WIRE_GOLDEN_H
-#define TESTS_LIB_WIRE_GOLDEN_H
+#include "tests/lib/wire_samples.h"
 
-static const struct {
-    const char *kind, *hex;
-} wire_golden[] = {
+const struct wire_frame_hex wire_golden[WIRE_KIND_END] = {
     {"Hello", "82014508011001180121efcdab89674523012a0470632d333205302e312e303a"
               "0f436f72652069352d3334373020c2b542036176784a0574306b656e50045880"
               "8080800860bbb902"},
@@ -88,5 +85,3 @@ static const struct {
      "38393a3b3c3d3e3f404142434445464748494a4b4c4d4e4f5051525354555657"
      "58595a5b5c5d5e5f606162636465666768"},
 };
-
-#endif
