@@ -99,9 +99,11 @@ struct plan {
     uint32_t n_steps; /* in flight in the whole pool */
     enum kv_type kv_type;
     /* predictions */
-    double decode_tokens_per_s;         /* one stream */
-    double batch_tokens_per_s;          /* n_users streams in all */
-    double prompt_512_s;                /* time to the first token of 512 */
+    double decode_tokens_per_s; /* one stream */
+    double batch_tokens_per_s;  /* n_users streams in all */
+    double prompt_512_s;        /* time to the first token of 512 */
+    double busiest_s; /* of the node or link that works longest for a step of
+                         n_users / n_nodes rows: what throughput minimises */
     char bottleneck[PLAN_TEXT_MAX + 1]; /* a sentence that names it */
 };
 

@@ -313,6 +313,7 @@ void plan_predict(struct plan *p, const struct plan_work *w,
         p->stages[i].decode_s = stage_s[i];
     }
     p->decode_tokens_per_s = 1 / one.total_s;
+    p->busiest_s = plan_run(w, l, w->batch_rows, NULL, NULL).busiest_s;
     say_bottleneck(p, w, &one, busy_s);
 
     plan_run(w, l, p->rows_max, stage_s, NULL);

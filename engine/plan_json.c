@@ -79,10 +79,11 @@ static json_t *write_predicted(const struct plan *p)
                                                 "decode_s", s->decode_s,
                                                 "prefill_s", s->prefill_s));
     }
-    return json_pack("{s:f, s:f, s:f, s:s, s:o}", "decode_tokens_per_s",
+    return json_pack("{s:f, s:f, s:f, s:f, s:s, s:o}", "decode_tokens_per_s",
                      p->decode_tokens_per_s, "batch_tokens_per_s",
                      p->batch_tokens_per_s, "prompt_512_s", p->prompt_512_s,
-                     "bottleneck", p->bottleneck, "stages", stages);
+                     "busiest_s", p->busiest_s, "bottleneck", p->bottleneck,
+                     "stages", stages);
 }
 
 static int append(const char *text, size_t n, void *arg)
@@ -374,7 +375,7 @@ static enum status look_over(const json_t *root, struct error *err)
         "weights_bytes", "kv_bytes", "scratch_bytes"};
     static const char *const predicted[] = {
         "decode_tokens_per_s", "batch_tokens_per_s", "prompt_512_s",
-        "bottleneck", "stages"};
+        "busiest_s",           "bottleneck",         "stages"};
     const json_t *nodes = json_object_get(root, "nodes");
     const json_t *p = json_object_get(root, "predicted");
     if (nodes && !json_is_array(nodes)) {

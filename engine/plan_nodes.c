@@ -228,13 +228,15 @@ static enum status write_row(const struct plan *p, uint32_t i, int width,
         snprintf(experts, sizeof experts, "%u", count_experts(p, i));
     }
     const struct plan_unit u = plan_unit(s->memory_bytes);
+    const char *ends = "";
+    if (s->spec.embed) ends = "  embedding";
+    if (s->spec.vocab_end) ends = "  head";
+    if (s->spec.embed && s->spec.vocab_end) ends = "  embedding, head";
     return buf_printf(
-        out, "%-*s  %-28s %-9s %7.2f of %7.2f %s  %8.2f ms  %3.0f %%  %s%s%s\n",
+        out, "%-*s  %-28s %-9s %7.2f of %7.2f %s  %8.2f ms  %3.0f %%%s\n",
         width, s->name, layers, experts, (double)s->bytes.total / u.bytes,
         (double)s->memory_bytes / u.bytes, u.name, time_s * 1e3,
-        100 * time_s * p->decode_tokens_per_s, s->spec.embed ? "embedding" : "",
-        s->spec.embed && s->spec.vocab_end ? ", " : "",
-        s->spec.vocab_end ? "head" : "");
+        100 * time_s * p->decode_tokens_per_s, ends);
 }
 
 enum status plan_write_table(const struct plan *p, struct buf *out)
@@ -246,9 +248,9 @@ enum status plan_write_table(const struct plan *p, struct buf *out)
         if (n > width) width = n;
     }
     enum status st =
-        buf_printf(out, "%-*s  %-28s %-9s %-22s  %-18s\n", width, "node",
-                   "layers", p->expert_node[0] != PLAN_NONE ? "experts" : "",
-                   "memory", "of a token's time");
+        buf_printf(out, "%-*s  %-28s %-9s %-22s  %s\n", width, "node", "layers",
+                   p->expert_node[0] != PLAN_NONE ? "experts" : "", "memory",
+                   "of a token's time");
     for (uint32_t i = 0; st == ST_OK && i < p->n_nodes; i++) {
         st = write_row(p, i, width, out);
     }

@@ -183,13 +183,21 @@ static void keep_better(const struct search *s, struct cut *best,
     if (best->n == 0 || plan_better(s->w, c->score, best->score)) *best = *c;
 }
 
-/* The least limit that this order can meet, below that of `some`. */
+/* The least limit that this order can meet, below that of `some`: exact where
+ * all orders are tried, else to a thousandth. */
 static double least_limit(struct search *s, const uint16_t *order,
                           const struct cut *some)
 {
     struct cut c;
-    double low = 0, high = some->score.busiest_s;
-    for (int i = 0; i < BISECTIONS && high - low > 1e-7 * high; i++) {
+    const uint32_t n_nodes = s->w->req.n_nodes;
+    const double close = n_nodes <= ALL_ORDERS_MAX ? 1e-7 : 1e-3;
+    /* no cut is better than all nodes busy all the time */
+    double speed = 0, high = some->score.busiest_s;
+    for (uint32_t i = 0; i < n_nodes; i++) {
+        speed += 1 / s->batch[(size_t)i * (s->n + 1) + s->n];
+    }
+    double low = 1 / speed;
+    for (int i = 0; i < BISECTIONS && high - low > close * high; i++) {
         const double mid = low + (high - low) / 2;
         if (solve(s, order, mid, &c))
             high = c.score.busiest_s;
