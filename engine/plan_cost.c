@@ -22,7 +22,7 @@
 
 static bool measured(double v)
 {
-    return v > 0 && v < FASTEST_POSSIBLE; /* false for a NaN */
+    return v >= 1 && v < FASTEST_POSSIBLE; /* false for a NaN */
 }
 
 static double max2(double a, double b)
@@ -64,8 +64,8 @@ static void fill_speed(struct plan_speed *s, const struct plan_node *n)
     s->read_bytes_per_s = measured(read) ? read : DEFAULT_READ;
     s->link_bytes_per_s =
         measured(n->link_bytes_per_s) ? n->link_bytes_per_s : DEFAULT_LINK;
-    s->link_latency_s =
-        measured(n->link_latency_s) ? n->link_latency_s : DEFAULT_LATENCY;
+    const bool timed = n->link_latency_s > 0 && n->link_latency_s < 60;
+    s->link_latency_s = timed ? n->link_latency_s : DEFAULT_LATENCY;
     fill_rates(s, n);
 }
 

@@ -144,6 +144,9 @@ json_t *plan_json_parse(const char *text, size_t n, const char *what,
     }
     json_error_t e;
     json_t *root = json_loadb(text, n, JSON_REJECT_DUPLICATES, &e);
+    for (char *c = e.text; !root && *c; c++) { /* it quotes the file */
+        if ((unsigned char)*c < 0x20 || *c == 0x7f) *c = '?';
+    }
     if (!root) {
         error_set(err, ST_INVALID, "%s: line %d, column %d: %s", what, e.line,
                   e.column, e.text);

@@ -20,16 +20,11 @@ static bool parse_size(const json_t *v, uint64_t *out)
     if (!s || s[0] < '0' || s[0] > '9') return false;
     double n = 0, digit = 1;
     size_t i = 0;
-    for (bool point = false; (s[i] >= '0' && s[i] <= '9') ||
-                             (s[i] == '.' && !point && s[i + 1] != '\0');
-         i++) {
-        if (s[i] == '.') {
-            point = true;
-        } else if (point) {
+    for (; s[i] >= '0' && s[i] <= '9'; i++) n = n * 10 + (s[i] - '0');
+    if (s[i] == '.' && s[i + 1] >= '0' && s[i + 1] <= '9') {
+        for (i++; s[i] >= '0' && s[i] <= '9'; i++) {
             digit /= 10;
             n += digit * (s[i] - '0');
-        } else {
-            n = n * 10 + (s[i] - '0');
         }
     }
     static const char units[] = "KMGT";
