@@ -75,8 +75,7 @@ int cmd_plan(int argc, char **argv)
         .request = {.objective = PLAN_MIXED, .kv_type = KV_F16, .n_users = 1}};
     const struct option table[] = {
         {"--nodes", 0, OPTION_STRING, &p.nodes, "FILE",
-         "the PCs, as a JSON list: [{\"name\": \"pc-1\", \"memory\": \"8G\"}]",
-         0, 0},
+         "the PCs: [{\"name\": \"pc-1\", \"memory\": \"8G\"}]", 0, 0},
         {"--json", 0, OPTION_FLAG, &p.json, NULL,
          "print what serve --plan reads", 0, 0},
         {"--objective", 0, OPTION_STRING, &p.objective, "WHAT",
