@@ -83,7 +83,7 @@ BASE_CFLAGS := -std=c17 -g -fno-omit-frame-pointer -ffp-contract=off \
 BASE_LDFLAGS := -pie -Wl,-z,relro,-z,now,--as-needed -pthread \
   $(SANITIZE.$(BUILD)) $(LDFLAGS)
 OPENBLAS_LIBS ?= -lopenblas
-LIBS := $(OPENBLAS_LIBS) -lzmq -luv -lsodium -ljansson -lm
+LIBS := $(OPENBLAS_LIBS) -lzmq -luv -lsodium -lprotobuf-c -ljansson -lm
 
 # One instruction set a file, named by its suffix; a file compiles to nothing
 # on another architecture, so no flags there.
@@ -115,7 +115,9 @@ PARTS := $(patsubst %/main.c,%,$(wildcard client/main.c coordinator/main.c \
 EXES := $(foreach p,$(PARTS),$(OUT)/$(EXE.$(p)))
 
 LIB_SRC := $(wildcard common/*.c engine/*.c proto/*.c)
-LIB_OBJ := $(LIB_SRC:%.c=$(OUT)/%.o)
+# Generated from proto/*.proto into the variant's own folder.
+PB := $(patsubst %.proto,$(OUT)/%.pb-c,$(wildcard proto/*.proto))
+LIB_OBJ := $(LIB_SRC:%.c=$(OUT)/%.o) $(PB:%=%.o)
 part_src = $(filter-out $(1)/main.c,$(wildcard $(1)/*.c))
 PART_LIBS := $(foreach p,client coordinator worker,$(if \
   $(call part_src,$(p)),$(OUT)/lib$(p).a))
@@ -159,6 +161,19 @@ $(OUT)/%.o: %.c Makefile $(OUT)/flags
 	$(call say,CC,$@)
 	$(Q)$(CC) $(CPPFLAGS) $(BASE_CFLAGS) $(WARN) $(WARN_OFF) $(ISA_FLAGS) \
 	  -MMD -MP -c $< -o $@
+
+# Both files are made by one run; not ours, so not held to our warnings.
+$(OUT)/%.pb-c.c $(OUT)/%.pb-c.h: %.proto Makefile
+	@mkdir -p $(@D)
+	$(call say,PROTOC,$@)
+	$(Q)protoc-c --c_out=$(OUT) $<
+$(PB:%=%.o): %.o: %.c Makefile $(OUT)/flags
+	$(call say,CC,$@)
+	$(Q)$(CC) $(CPPFLAGS) $(BASE_CFLAGS) -w -MMD -MP -c $< -o $@
+# Whoever includes it says so in its .d file, but not before it was built.
+WIRE := $(basename $(wildcard proto/wire*.c))
+$(foreach w,$(WIRE),$(OUT)/$(w).o $(OUT)/$(w).tidy) \
+  $(OUT)/proto/wire_internal.h.ok: | $(PB:%=%.h)
 
 # `q` and not `r`: two folders may have a net.o each.
 $(LIBPOTLUCK): $(LIB_OBJ)

@@ -9,6 +9,7 @@
 #define LIMIT_HELLO_BYTES  (4u << 10)   /* from a key we do not know yet */
 #define LIMIT_HEADER_BYTES (1u << 20)   /* any protobuf header           */
 #define LIMIT_ASSIGN_BYTES (16u << 20)  /* with the model's GGUF header  */
+#define LIMIT_RESULT_BYTES (4u << 20)   /* 4096 rows of 64 candidates    */
 #define LIMIT_TENSOR_BYTES (256u << 20) /* 4096 rows of 16384 floats     */
 #define LIMIT_CELL_BYTES   (8u << 20)   /* a cell is about 1 MiB         */
 #define LIMIT_NAME         63           /* bytes of a node's name        */
@@ -21,6 +22,8 @@
 #define LIMIT_STAGES       1024 /* visits of a step                */
 #define LIMIT_RECENT       512  /* of a row's penalties            */
 #define LIMIT_ADJUST       512
+#define LIMIT_STEPS        1024   /* in flight at a worker */
+#define LIMIT_SEQUENCES    65536  /* alive at once */
 #define LIMIT_PARTS        256    /* experts in one exchange         */
 #define LIMIT_CELLS        262144 /* hashes in one manifest message  */
 #define LIMIT_RATES        32     /* of a report                     */

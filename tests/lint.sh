@@ -40,7 +40,7 @@ layer() { # layer DIR ALLOWED|ALLOWED
 }
 layer common 'common'
 layer engine 'common|engine'
-layer proto 'common|proto'
+layer proto 'common|engine|proto'
 layer coordinator 'common|engine|proto|coordinator'
 layer worker 'common|engine|proto|worker'
 layer client 'common|engine|proto|client'
@@ -51,7 +51,7 @@ only_in() { # only_in HEADER-REGEX FILE-NAME-REGEX
         grep -vE "^([^:]*/)?($2):" | complain "$1 is included only in $2"
 }
 only_in '(uv|zmq)\.h' '(net|http|exec|main)\.c'
-only_in 'protobuf-c[^>"]*|[a-z_]*\.pb-c\.h' 'wire\.c'
+only_in 'protobuf-c[^>"]*|[a-z_]*\.pb-c\.h' 'wire[a-z_]*\.[ch]'
 only_in 'cblas\.h' 'kernels_blas\.c'
 [ ! -d engine ] || find engine -name '*.[ch]' \
     -exec grep -nHE 'include <(uv|zmq|sys/socket|netinet/|microhttpd)' {} + |
