@@ -8,7 +8,8 @@
 # asks for no password; otherwise it prints the command to run, and exits 1.
 set -eu
 
-demo="gcc libc6-dev make git pkg-config libopenblas-serial-dev libjansson-dev"
+demo="gcc libc6-dev make git pkg-config libopenblas-serial-dev libjansson-dev
+    libsodium-dev"
 check="$demo libcmocka-dev clang libclang-rt-dev clang-format clang-tidy
     cppcheck valgrind gcc-aarch64-linux-gnu libc6-dev-arm64-cross
     util-linux debootstrap"
