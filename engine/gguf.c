@@ -64,6 +64,11 @@ static enum status create_part(struct gguf **out, const char *path,
     return ST_OK;
 }
 
+static int64_t mtime_ns(const struct stat *s)
+{
+    return (int64_t)s->st_mtim.tv_sec * 1000000000 + s->st_mtim.tv_nsec;
+}
+
 static enum status open_file(struct gguf_file *f, const char *path,
                              struct error *err)
 {
@@ -82,6 +87,7 @@ static enum status open_file(struct gguf_file *f, const char *path,
         return error_set(err, ST_INVALID, "%s: not a regular file", f->name);
     }
     f->n_bytes = (uint64_t)s.st_size;
+    f->mtime_ns = mtime_ns(&s);
     return ST_OK;
 }
 
@@ -312,12 +318,14 @@ enum status gguf_open(struct gguf **out, const char *path, struct error *err)
     return ST_OK;
 }
 
-enum status gguf_open_mem(struct gguf **out, const void *data, size_t n,
-                          struct error *err)
+/* A header in memory, with the whole file or with `read` behind it. */
+static enum status open_bytes(struct gguf **out, const char *name,
+                              const void *data, size_t n, gguf_read_fn *read,
+                              void *arg, struct error *err)
 {
     struct gguf *g = NULL;
     struct split s = {0};
-    enum status st = create_part(&g, "(memory)", err);
+    enum status st = create_part(&g, name, err);
     if (st != ST_OK) return st;
     g->header = mem_alloc(n);
     if (!g->header) {
@@ -327,6 +335,8 @@ enum status gguf_open_mem(struct gguf **out, const void *data, size_t n,
     if (n != 0) memcpy(g->header, data, n);
     g->header_len = n;
     g->files[0].n_bytes = n;
+    g->read = read;
+    g->read_arg = arg;
     st = gguf_parse(g, err);
     if (st == ST_OK) st = split_of(g, &s, err);
     if (st == ST_OK && s.count > 1) {
@@ -341,6 +351,19 @@ enum status gguf_open_mem(struct gguf **out, const void *data, size_t n,
 fail:
     gguf_close(g);
     return st;
+}
+
+enum status gguf_open_mem(struct gguf **out, const void *data, size_t n,
+                          struct error *err)
+{
+    return open_bytes(out, "(memory)", data, n, NULL, NULL, err);
+}
+
+enum status gguf_open_header(struct gguf **out, const void *data, size_t n,
+                             gguf_read_fn *read, void *arg, struct error *err)
+{
+    assert(read);
+    return open_bytes(out, "(header)", data, n, read, arg, err);
 }
 
 void gguf_close(struct gguf *g)
@@ -377,6 +400,32 @@ uint64_t gguf_file_bytes(const struct gguf *g)
 uint32_t gguf_n_splits(const struct gguf *g)
 {
     return g->n_files;
+}
+
+struct gguf_stamp gguf_stamp(const struct gguf *g, uint32_t i)
+{
+    assert(i < g->n_files);
+    const struct gguf_file *f = &g->files[i];
+    if (f->fd < 0) return (struct gguf_stamp){0};
+    return (struct gguf_stamp){f->n_bytes, f->mtime_ns};
+}
+
+enum status gguf_check_unchanged(const struct gguf *g,
+                                 const struct gguf_tensor *t, struct error *err)
+{
+    const struct gguf_file *f = &g->files[t->split];
+    struct stat s;
+    if (f->fd < 0) return ST_OK;
+    if (fstat(f->fd, &s) != 0) {
+        return fail_errno(err, ST_IO, f->name, "cannot be examined");
+    }
+    if ((uint64_t)s.st_size != f->n_bytes || mtime_ns(&s) != f->mtime_ns) {
+        return error_set(err, ST_INVALID,
+                         "%s: changed while it was in use; start again to use "
+                         "the new file",
+                         f->name);
+    }
+    return ST_OK;
 }
 
 uint32_t gguf_n_keys(const struct gguf *g)
@@ -437,11 +486,15 @@ enum status gguf_read(const struct gguf *g, const struct gguf_tensor *t,
                          gguf_quote(t->name, strlen(t->name)).text,
                          quant_name(t->type), t->n_bytes);
     }
-    if (f->fd < 0) {
-        if (n != 0) memcpy(dst, g->header + t->offset + from, n);
-        return ST_OK;
+    enum status st = ST_OK;
+    if (g->read) {
+        st =
+            g->read(g->read_arg, (uint32_t)(t - g->tensors), from, dst, n, err);
+    } else if (f->fd >= 0) {
+        st = gguf_pread(f, dst, n, t->offset + from, err);
+    } else if (n != 0) {
+        memcpy(dst, g->header + t->offset + from, n);
     }
-    const enum status st = gguf_pread(f, dst, n, t->offset + from, err);
     if (st == ST_OK) return ST_OK;
     return error_prefix(err, st, "tensor %s",
                         gguf_quote(t->name, strlen(t->name)).text);

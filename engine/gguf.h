@@ -10,7 +10,7 @@
 #ifndef ENGINE_GGUF_H
 #define ENGINE_GGUF_H
 
-#include "common/mem.h"
+#include "common/buf.h"
 #include "engine/quant.h"
 
 #define GGUF_DIMS_MAX    4
@@ -20,6 +20,7 @@
 #define GGUF_TENSORS_MAX 65536
 #define GGUF_KEYS_MAX    65536
 #define GGUF_SPLITS_MAX  1024
+#define GGUF_DATA_MAX    (UINT64_C(1) << 62) /* tensors of one header */
 
 enum gguf_type { /* the file's numbers */
                  GGUF_U8,
@@ -51,7 +52,7 @@ struct gguf_tensor {
     uint32_t type; /* enum quant_type, or one that quant_info() lacks */
     uint32_t n_dims;
     uint64_t ne[GGUF_DIMS_MAX]; /* ne[0] is the row length (k); unused: 1  */
-    uint64_t offset;  /* absolute, in its file                          */
+    uint64_t offset;  /* absolute, in its file (or as if there was one) */
     uint64_t n_bytes; /* 0 when the type is unknown                     */
     uint32_t split;   /* which file of the set                          */
 };
@@ -69,9 +70,45 @@ NODISCARD enum status gguf_open_mem(struct gguf **out, const void *data,
                                     size_t n, struct error *err);
 void gguf_close(struct gguf *g); /* NULL allowed */
 
+/* ------------------------------------------------- without the file */
+
+/* What a machine without the file needs to know of it: a GGUF v3 header with
+ * the keys in file order, but for tokenizer.* and split.*, and the tensors of
+ * all files in the order of gguf_tensor, at the offsets that one file would
+ * have.  The same model gives the same bytes, however it is split, and tensor i
+ * here is tensor i there.  Appended to out, which stays as it was on an error.
+ * ST_TOO_LARGE: over out's maximum, or over GGUF_DATA_MAX. */
+NODISCARD enum status gguf_strip_header(const struct gguf *g, struct buf *out,
+                                        struct error *err);
+
+/* n bytes from byte `from` on of tensor i to dst; the range lies in the
+ * tensor.  Called by gguf_read, on its thread: from several at once. */
+typedef enum status gguf_read_fn(void *arg, uint32_t i, uint64_t from,
+                                 void *dst, size_t n, struct error *err);
+
+/* Opens what gguf_strip_header wrote (data is copied); tensors' bytes come
+ * from read.  The bytes are trusted no more than a file's: instead of lying in
+ * a file, tensors must lie one after the other, as in what was written, and
+ * nothing may follow the directory; ST_INVALID if not. */
+NODISCARD enum status gguf_open_header(struct gguf **out, const void *data,
+                                       size_t n, gguf_read_fn *read, void *arg,
+                                       struct error *err);
+
 uint32_t gguf_version(const struct gguf *g);
 uint64_t gguf_file_bytes(const struct gguf *g); /* all splits */
 uint32_t gguf_n_splits(const struct gguf *g);
+
+/* What a file was when it was opened: enough to know it again. */
+struct gguf_stamp {
+    uint64_t n_bytes;
+    int64_t mtime_ns; /* of the file system's clock */
+};
+/* i < gguf_n_splits; all zero where there is no file. */
+struct gguf_stamp gguf_stamp(const struct gguf *g, uint32_t i);
+/* ST_INVALID: the file that tensor t lies in has been written to since. */
+NODISCARD enum status gguf_check_unchanged(const struct gguf *g,
+                                           const struct gguf_tensor *t,
+                                           struct error *err);
 
 /* Keys in file order (the first file's); i < n.  The name is borrowed and
  * free of control characters, as are tensors' names; values of strings may
@@ -120,7 +157,8 @@ const struct gguf_tensor *gguf_find_tensor(const struct gguf *g,
 
 /* n bytes of the tensor from byte `from` on.  ST_INVALID outside the tensor
  * (of an unknown type: anywhere), ST_TRUNCATED if the file has shrunk since it
- * was opened, ST_IO; dst is then undefined.  May block on the disk. */
+ * was opened, ST_IO, or what a gguf_read_fn says; dst is then undefined.  May
+ * block on the disk or, behind a gguf_read_fn, on the network. */
 NODISCARD enum status gguf_read(const struct gguf *g,
                                 const struct gguf_tensor *t, uint64_t from,
                                 void *dst, size_t n, struct error *err);

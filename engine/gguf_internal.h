@@ -30,7 +30,8 @@ struct gguf_kv {
 struct gguf_file {
     char *name; /* as given, shortened and made printable for messages */
     uint64_t n_bytes;
-    int fd; /* -1: in memory, the header buffer is the whole file */
+    int64_t mtime_ns; /* 0 without an fd */
+    int fd; /* -1: the header buffer is the whole file, or there is none */
 };
 
 /* Invariants after gguf_parse:
@@ -50,11 +51,14 @@ struct gguf {
     uint32_t *tensor_order; /* built by gguf_index_tensors */
     struct gguf_file *files;
     uint32_t n_files;
+    gguf_read_fn *read; /* NULL: from the files */
+    void *read_arg;
 };
 
 /* Parse the header of g->files[0], all else of g being zero (header and
- * header_len are set if it is in memory).  On an error g is half-built and
- * still fit for gguf_close. */
+ * header_len are set if it is in memory, read if nothing is behind it: then
+ * files[0].n_bytes becomes what the file would have).  On an error g is
+ * half-built and still fit for gguf_close. */
 NODISCARD enum status gguf_parse(struct gguf *g, struct error *err);
 
 /* Sort the keys, or the tensors, by name; ST_INVALID if two share one. */
@@ -69,6 +73,10 @@ const struct gguf_kv *gguf_find_key(const struct gguf *g, const char *key);
 /* [from, from + n) of the file; ST_TRUNCATED at its end, ST_IO. */
 NODISCARD enum status gguf_pread(const struct gguf_file *f, void *dst, size_t n,
                                  uint64_t from, struct error *err);
+
+/* Where the bytes of a key start and end in the header. */
+uint32_t gguf_kv_start(const struct gguf_kv *kv);
+uint32_t gguf_kv_end(const struct gguf *g, const struct gguf_kv *kv);
 
 /* Bytes of a value of fixed size; 0 for strings and arrays. */
 size_t gguf_type_bytes(enum gguf_type type);

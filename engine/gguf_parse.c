@@ -35,7 +35,8 @@
 struct parser {
     struct gguf *g;
     const struct gguf_file *file;
-    uint64_t pos; /* <= file->n_bytes and <= GGUF_HEADER_MAX */
+    uint64_t end; /* bytes that there are: of the file, or of the header */
+    uint64_t pos; /* <= end and <= GGUF_HEADER_MAX */
     struct error *err;
     char item[112];   /* what is being read, for messages */
     uint64_t element; /* of an array, counted from 1; 0: none */
@@ -69,12 +70,12 @@ static enum status fail_memory(const struct parser *p)
 static enum status claim(const struct parser *p, uint64_t n,
                          uint64_t item_bytes, const char *what)
 {
-    const uint64_t left = p->file->n_bytes - p->pos;
+    const uint64_t left = p->end - p->pos;
     if (n > left / item_bytes) {
         return fail(p, ST_TRUNCATED, p->pos,
                     "%s needs %" PRIu64 " x %" PRIu64 " bytes or more, but "
-                    "the file ends after %" PRIu64,
-                    what, n, item_bytes, left);
+                    "the %s ends after %" PRIu64,
+                    what, n, item_bytes, p->g->read ? "header" : "file", left);
     }
     if (n > (GGUF_HEADER_MAX - p->pos) / item_bytes) {
         return fail(p, ST_TOO_LARGE, p->pos,
@@ -92,7 +93,7 @@ static enum status load(struct parser *p, size_t want)
     uint64_t len = g->header_len == 0 ? FIRST_READ : 2 * g->header_len;
     if (len < want) len = want;
     if (len > GGUF_HEADER_MAX) len = GGUF_HEADER_MAX;
-    if (len > p->file->n_bytes) len = p->file->n_bytes;
+    if (len > p->end) len = p->end;
     uint8_t *header = mem_realloc(g->header, (size_t)len);
     if (!header) return fail_memory(p);
     g->header = header;
@@ -331,14 +332,55 @@ static enum status take_tensor(struct parser *p, uint32_t i)
     return ST_OK;
 }
 
+static uint64_t align_up(uint64_t at, uint32_t alignment)
+{
+    return at + (alignment - at % alignment) % alignment;
+}
+
+/* Without a file: tensors lie one after the other, and so no two overlap.
+ * g->files[0].n_bytes becomes the end of the last. */
+static enum status place_header(struct parser *p)
+{
+    struct gguf *g = p->g;
+    const uint64_t data_at = align_up(p->pos, g->alignment);
+    uint64_t end = 0; /* in the data section, <= GGUF_DATA_MAX */
+    snprintf(p->item, sizeof p->item, "header");
+    if (p->pos != p->end) {
+        return fail(p, ST_INVALID, p->pos,
+                    "%" PRIu64 " bytes follow the list of tensors",
+                    p->end - p->pos);
+    }
+    for (uint32_t i = 0; i < g->n_tensors; i++) {
+        struct gguf_tensor *t = &g->tensors[i];
+        const uint64_t at = align_up(end, g->alignment);
+        snprintf(p->item, sizeof p->item, "tensor %u %s", i,
+                 gguf_quote(t->name, strlen(t->name)).text);
+        if (t->offset != at) {
+            return fail(p, ST_INVALID, p->pos,
+                        "it is at %" PRIu64 " of the data instead of %" PRIu64
+                        ", behind the tensor before",
+                        t->offset, at);
+        }
+        if (t->n_bytes > GGUF_DATA_MAX || at > GGUF_DATA_MAX - t->n_bytes) {
+            return fail(p, ST_TOO_LARGE, p->pos,
+                        "with its %" PRIu64 " bytes the data is over the limit "
+                        "of 2^62",
+                        t->n_bytes);
+        }
+        end = at + t->n_bytes;
+        t->offset += data_at;
+    }
+    g->files[0].n_bytes = data_at + end;
+    return ST_OK;
+}
+
 /* From offsets in the data section to offsets in the file, which must hold
  * all of every tensor. */
 static enum status place_tensors(struct parser *p)
 {
     struct gguf *g = p->g;
-    const uint64_t end = p->file->n_bytes;
-    const uint64_t pad = (g->alignment - p->pos % g->alignment) % g->alignment;
-    const uint64_t data_at = p->pos + pad;
+    const uint64_t end = p->end;
+    const uint64_t data_at = align_up(p->pos, g->alignment);
     for (uint32_t i = 0; i < g->n_tensors; i++) {
         struct gguf_tensor *t = &g->tensors[i];
         if (data_at > end || t->offset > end - data_at ||
@@ -466,7 +508,8 @@ static enum status settle(struct parser *p)
 
 enum status gguf_parse(struct gguf *g, struct error *err)
 {
-    struct parser p = {.g = g, .file = &g->files[0], .err = err};
+    struct parser p = {
+        .g = g, .file = &g->files[0], .end = g->files[0].n_bytes, .err = err};
     snprintf(p.item, sizeof p.item, "header");
     enum status st = take_start(&p);
     for (uint32_t i = 0; st == ST_OK && i < g->n_keys; i++) {
@@ -477,7 +520,7 @@ enum status gguf_parse(struct gguf *g, struct error *err)
     for (uint32_t i = 0; st == ST_OK && i < g->n_tensors; i++) {
         st = take_tensor(&p, i);
     }
-    if (st == ST_OK) st = place_tensors(&p);
+    if (st == ST_OK) st = g->read ? place_header(&p) : place_tensors(&p);
     if (st == ST_OK) st = gguf_check_overlaps(g, err);
     if (st == ST_OK) st = settle(&p);
     return st;

@@ -204,6 +204,29 @@ enum status gguf_get_str(const struct gguf *g, const char *key,
     return ST_OK;
 }
 
+static uint32_t string_end(const struct gguf *g, uint32_t at)
+{
+    return (uint32_t)(at + sizeof(uint64_t) + string_at(g->header + at).len);
+}
+
+uint32_t gguf_kv_start(const struct gguf_kv *kv)
+{
+    return kv->key_at - (uint32_t)sizeof(uint64_t);
+}
+
+uint32_t gguf_kv_end(const struct gguf *g, const struct gguf_kv *kv)
+{
+    const struct gguf_array *a = &kv->array;
+    if (kv->type == GGUF_STRING) return string_end(g, kv->value_at);
+    if (kv->type != GGUF_ARRAY) {
+        return kv->value_at + (uint32_t)types[kv->type].n_bytes;
+    }
+    if (a->type == GGUF_STRING) {
+        return a->len == 0 ? a->at : string_end(g, a->string_at[a->len - 1]);
+    }
+    return (uint32_t)(a->at + a->len * types[a->type].n_bytes);
+}
+
 static const uint8_t *element_at(const struct gguf_array *a, uint64_t i)
 {
     return a->header + a->at + i * types[a->type].n_bytes;

@@ -109,6 +109,64 @@ static enum status walk(const struct model *m, const struct shard_spec *spec,
     return st;
 }
 
+static enum status check_head(const struct model *m,
+                              const struct shard_spec *spec, struct error *err)
+{
+    if (spec->vocab_end > m->n_vocab || spec->vocab_first > spec->vocab_end ||
+        spec->vocab_first % NM_LEAF != 0 ||
+        (spec->vocab_end % NM_LEAF != 0 && spec->vocab_end != m->n_vocab)) {
+        return error_set(err, ST_INVALID, "head rows %u to %u of %u",
+                         spec->vocab_first, spec->vocab_end, m->n_vocab);
+    }
+    return ST_OK;
+}
+
+/* ----------------------------------------------------------- ranges */
+
+struct ranges {
+    shard_range_fn *fn;
+    void *arg;
+};
+
+static enum status whole_range(const struct ranges *r,
+                               const struct gguf_tensor *t, struct error *err)
+{
+    const struct shard_range range = {t, 0, t->n_bytes};
+    return r->fn(r->arg, &range, err);
+}
+
+static enum status matrix_range(void *arg, const struct visit *v,
+                                struct error *err)
+{
+    const struct ranges *r = arg;
+    const struct model_matrix *from = &v->src.from;
+    const uint64_t row_bytes =
+        quant_row_bytes((enum quant_type)from->tensor->type, from->k);
+    const struct shard_range range = {
+        from->tensor, from->offset + v->src.first * row_bytes,
+        (uint64_t)(v->src.end - v->src.first) * row_bytes};
+    return r->fn(r->arg, &range, err);
+}
+
+/* The order is load_all's. */
+enum status shard_walk(const struct model *m, const struct shard_spec *spec,
+                       shard_range_fn *fn, void *arg, struct error *err)
+{
+    struct ranges r = {fn, arg};
+    enum status st = check_head(m, spec, err);
+    for (uint32_t i = 0; st == ST_OK && i < m->n_layer; i++) {
+        if (!spec->layers[i].block) continue;
+        st = whole_range(&r, m->layers[i].attn_norm, err);
+        if (st == ST_OK) st = whole_range(&r, m->layers[i].ffn_norm, err);
+    }
+    if (st == ST_OK && m->rope_freqs) st = whole_range(&r, m->rope_freqs, err);
+    if (st == ST_OK && spec_head(spec)) {
+        st = whole_range(&r, m->output_norm, err);
+    }
+    if (st == ST_OK) st = walk(m, spec, NULL, matrix_range, &r, err);
+    return st;
+}
+
 /* ------------------------------------------------------------- plan */
 
 struct sum {
@@ -344,13 +402,7 @@ static enum status check_options(const struct model *m,
                          "processor, or not built",
                          isa_name(o->isa), (int)o->kv_type);
     }
-    if (spec->vocab_end > m->n_vocab || spec->vocab_first > spec->vocab_end ||
-        spec->vocab_first % NM_LEAF != 0 ||
-        (spec->vocab_end % NM_LEAF != 0 && spec->vocab_end != m->n_vocab)) {
-        return error_set(err, ST_INVALID, "head rows %u to %u of %u",
-                         spec->vocab_first, spec->vocab_end, m->n_vocab);
-    }
-    return ST_OK;
+    return check_head(m, spec, err);
 }
 
 static enum status over_limit(const struct shard_bytes *plan, uint64_t limit,

@@ -62,6 +62,21 @@ struct shard_bytes shard_plan(const struct model *m,
                               const struct shard_spec *spec,
                               const struct shard_options *o);
 
+/* Bytes [from, from + n) of a tensor. */
+struct shard_range {
+    const struct gguf_tensor *tensor;
+    uint64_t from, n;
+};
+typedef enum status shard_range_fn(void *arg, const struct shard_range *r,
+                                   struct error *err);
+/* What shard_create reads of the file, in the order that it reads it; a range
+ * may come twice.  ST_INVALID: head rows that the model does not have; else
+ * what fn returns, whose first failure ends the walk. */
+NODISCARD enum status shard_walk(const struct model *m,
+                                 const struct shard_spec *spec,
+                                 shard_range_fn *fn, void *arg,
+                                 struct error *err);
+
 struct shard_expert {
     struct matrix gate, up, down;
 };

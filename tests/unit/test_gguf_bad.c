@@ -224,6 +224,36 @@ static void test_each_row_is_refused(void **state)
     }
 }
 
+static enum status read_nothing(void *arg, uint32_t i, uint64_t from, void *dst,
+                                size_t n, struct error *err)
+{
+    (void)arg, (void)i, (void)from, (void)dst, (void)n;
+    return error_set(err, ST_IO, "nothing may be read");
+}
+
+/* The same as a header without a file: refused too, if only because data
+ * follows it. */
+static void test_each_row_is_refused_as_header(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        struct buf b = assemble(rows[i].bytes);
+        struct error err = {.text = ""};
+        struct gguf *g = NULL;
+        const size_t before = mem_in_use();
+        /* behind no file, a tensor need not lie in it */
+        const bool fits = strcmp(rows[i].why, "no data section") == 0;
+        const enum status st =
+            gguf_open_header(&g, b.data, b.len, read_nothing, NULL, &err);
+        if ((st == ST_OK) != fits || st == ST_IO || st == ST_NO_MEMORY) {
+            fail_msg("%s: %s \"%s\"", rows[i].why, status_name(st), err.text);
+        }
+        gguf_close(g);
+        assert_int_equal(mem_in_use(), before);
+        buf_fini(&b);
+    }
+}
+
 /* The same through a file: the header arrives in steps there. */
 static void test_each_row_is_refused_from_disk(void **state)
 {
@@ -429,6 +459,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_each_row_is_refused),
+        cmocka_unit_test(test_each_row_is_refused_as_header),
         cmocka_unit_test(test_each_row_is_refused_from_disk),
         cmocka_unit_test(test_every_prefix_is_refused),
         cmocka_unit_test(test_every_byte_flipped),
