@@ -94,6 +94,11 @@ $(OUT)/%_avx2.o $(OUT)/%_avx2.tidy: ISA_FLAGS := -mavx2 -mf16c
 $(OUT)/%_vnni.o $(OUT)/%_vnni.tidy: ISA_FLAGS := -mavx512f -mavx512bw \
   -mavx512vl -mavx512vnni -mf16c -mfma
 endif
+# No fuzzer enters these, and clang takes minutes to instrument their unrolled
+# loops.
+ifeq ($(BUILD),fuzz)
+$(OUT)/engine/%_avx2.o: ISA_FLAGS += -fno-sanitize=all
+endif
 ifeq ($(ARCH),aarch64)
 $(OUT)/%_dotprod.o $(OUT)/%_dotprod.tidy: ISA_FLAGS := \
   -march=armv8.2-a+dotprod
