@@ -16,10 +16,12 @@
 #include "client/commands.h"
 #include "common/clock.h"
 #include "common/rng.h"
+#include "engine/bandwidth.h"
 
 #define RUNS_MAX       100
 #define READ_BYTES_MAX (256u << 20) /* past any cache of an ordinary PC */
 #define READ_BYTES_MIN (48u << 20)  /* past most, where the model is small */
+#define READ_TIMES     7
 
 struct bench {
     struct model_options model;
@@ -47,27 +49,6 @@ static double median(double *v, uint32_t n)
 
 /* --------------------------------------------------- read bandwidth */
 
-struct reading {
-    const uint64_t *data;
-    size_t n; /* words */
-    uint32_t n_items;
-    uint64_t sums[POOL_THREADS_MAX];
-};
-
-static void read_item(void *arg, uint32_t item, uint32_t thread)
-{
-    struct reading *r = arg;
-    const size_t each = r->n / r->n_items;
-    const uint64_t *p = r->data + item * each;
-    /* independent sums, so that the adds do not bound it */
-    uint64_t s[16] = {0};
-    for (size_t i = 0; i + 16 <= each; i += 16) {
-        __builtin_prefetch(p + i + 512);
-        for (size_t j = 0; j < 16; j++) s[j] += p[i + j];
-    }
-    for (size_t j = 0; j < 16; j++) r->sums[thread] += s[j];
-}
-
 static enum status measure_bandwidth(struct bench *b, uint64_t planned,
                                      struct error *err)
 {
@@ -78,25 +59,15 @@ static enum status measure_bandwidth(struct bench *b, uint64_t planned,
     struct pool *pool = NULL;
     enum status st = pool_create(&pool, n_threads, err);
     if (st != ST_OK) return st;
-    uint64_t *data = mem_alloc(bytes);
-    struct reading *r = mem_zalloc(sizeof *r);
-    if (!data || !r) {
+    void *data = mem_alloc(bytes);
+    if (!data) {
         st = error_set(err, ST_NO_MEMORY,
                        "no %zu bytes to measure the memory's bandwidth", bytes);
     } else {
         memset(data, 1, bytes);
-        *r = (struct reading){
-            .data = data, .n = bytes / sizeof *data, .n_items = 8 * n_threads};
-    }
-    for (int run = 0; st == ST_OK && run < 7; run++) {
-        const uint64_t start = clock_now_ns();
-        pool_run(pool, read_item, r, r->n_items);
-        const double rate =
-            (double)bytes * 1e9 / (double)(clock_now_ns() - start);
-        if (rate > b->read_bandwidth) b->read_bandwidth = rate;
+        b->read_bandwidth = bandwidth_read(pool, data, bytes, READ_TIMES);
     }
     mem_free(data);
-    mem_free(r);
     pool_free(pool);
     return st;
 }

@@ -9,6 +9,7 @@
 
 #include "common/clock.h"
 #include "common/ring.h"
+#include "worker/assign.h"
 #include "worker/probe.h"
 
 #define RING_SIZE    1024
@@ -18,6 +19,7 @@ enum job_kind { JOB_PROBE, JOB_LOAD, JOB_MESSAGE, JOB_STOP };
 struct job {
     enum job_kind kind;
     struct exec_load load;
+    uint8_t *model_header; /* the load's own copy */
     struct wire_message message;
     float *tensor;
     size_t tensor_bytes;
@@ -40,13 +42,12 @@ struct exec {
     pthread_t thread;
     struct ring *in, *out;
     atomic_uint_fast64_t epoch, progress;
-    atomic_bool busy, stop;
+    atomic_bool busy;
     FILE *trace;
     /* the compute thread's own */
     struct wire_assign assign;
     bool assigned;
     uint32_t self;
-    struct gguf *gguf;
     struct shard *shard;
     uint32_t n_steps;
     struct step **steps; /* [n_steps] idle ones; [n_steps] serves experts */
@@ -196,8 +197,7 @@ static enum status dispatch_to(struct exec *e, struct run *r, uint32_t node,
     struct step_part *all = step_parts(r->step, &n_parts);
     for (uint32_t i = 0; i < n_parts && n < LIMIT_PARTS; i++) {
         const struct step_part *p = &all[i];
-        if (e->assign.expert_node[p->layer * MODEL_EXPERTS_MAX + p->expert] !=
-            node) {
+        if (assign_expert_node(&e->assign, p->layer, p->expert) != node) {
             continue;
         }
         parts[n++] = (struct wire_part){p->layer, p->expert, p->n_rows};
@@ -208,8 +208,7 @@ static enum status dispatch_to(struct exec *e, struct run *r, uint32_t node,
     size_t at = 0;
     for (uint32_t i = 0; i < n_parts; i++) {
         const struct step_part *p = &all[i];
-        if (e->assign.expert_node[p->layer * MODEL_EXPERTS_MAX + p->expert] !=
-            node) {
+        if (assign_expert_node(&e->assign, p->layer, p->expert) != node) {
             continue;
         }
         memcpy(rows + at * width, p->x, p->n_rows * width * sizeof *rows);
@@ -235,8 +234,7 @@ static enum status dispatch(struct exec *e, struct run *r, struct error *err)
     const struct step_part *parts = step_parts(r->step, &n_parts);
     for (uint32_t i = 0; i < n_parts; i++) {
         const uint32_t node =
-            e->assign.expert_node[parts[i].layer * MODEL_EXPERTS_MAX +
-                                  parts[i].expert];
+            assign_expert_node(&e->assign, parts[i].layer, parts[i].expert);
         uint32_t j = 0;
         while (j < n_done && done[j] != node) j++;
         if (j < n_done || n_done == LIMIT_NODES) continue;
@@ -499,7 +497,6 @@ static void unload(struct exec *e)
         step_free(e->steps[i]);
     step_free(e->server);
     shard_free(e->shard);
-    gguf_close(e->gguf);
     mem_free(e->steps);
     mem_free(e->step_used);
     mem_free(e->part);
@@ -511,13 +508,13 @@ static void unload(struct exec *e)
     e->step_used = NULL;
     e->server = NULL;
     e->shard = NULL;
-    e->gguf = NULL;
     e->part = NULL;
     e->n_steps = 0;
     e->assigned = false;
 }
 
-static void on_loaded_bytes(void *arg, uint64_t done, uint64_t total)
+/* False, which ends the load, when its epoch is over. */
+static bool on_loaded_bytes(void *arg, uint64_t done, uint64_t total)
 {
     struct exec *e = arg;
     struct wire_message m = {.kind = WIRE_PROGRESS};
@@ -526,6 +523,7 @@ static void on_loaded_bytes(void *arg, uint64_t done, uint64_t total)
     snprintf(m.progress.what, sizeof m.progress.what, "loading");
     atomic_fetch_add(&e->progress, 1);
     emit(e, EXEC_TO_COORDINATOR, true, e->assign.epoch, &m, NULL, 0);
+    return atomic_load(&e->epoch) == e->assign.epoch;
 }
 
 static struct shard_options options_of(struct exec *e)
@@ -562,36 +560,27 @@ static enum status make_steps(struct exec *e, struct error *err)
 static enum status load_shard(struct exec *e, const struct exec_load *load,
                               struct error *err)
 {
-    struct wire_assign *a = &e->assign;
+    const struct wire_assign *a = &e->assign;
+    struct gguf *gguf = NULL;
+    struct model model = {0};
     enum status st =
-        gguf_open_header(&e->gguf, a->model_header, a->model_header_bytes,
+        gguf_open_header(&gguf, a->model_header, a->model_header_bytes,
                          load->read, load->read_arg, err);
     if (st != ST_OK) return st;
-    struct model model;
-    st = model_describe(&model, e->gguf, err);
-    if (st != ST_OK) return st;
-    struct shard_spec spec = {.embed = a->embed,
-                              .vocab_first = a->vocab_first,
-                              .vocab_end = a->vocab_end};
-    if (model.n_layer != a->n_layer) {
-        st = error_set(err, ST_INVALID, "assignment for %u layers, model of %u",
-                       a->n_layer, model.n_layer);
+    st = model_describe(&model, gguf, err);
+    if (st != ST_OK) {
+        gguf_close(gguf);
+        return st;
     }
-    if (st == ST_OK) {
-        spec.layers = mem_zalloc_array(a->n_layer, sizeof *spec.layers);
-        if (!spec.layers) st = error_set(err, ST_NO_MEMORY, "shard map");
-    }
-    for (uint32_t i = 0; st == ST_OK && i < a->n_layer; i++) {
-        spec.layers[i].block = a->blocks[i];
-        memcpy(spec.layers[i].experts, a->experts + 4 * (size_t)i,
-               sizeof spec.layers[i].experts);
-    }
+    struct shard_spec spec = {0};
+    st = assign_spec(&spec, a, &model, err);
     if (st == ST_OK) {
         const struct shard_options o = options_of(e);
         st = shard_create(&e->shard, &model, &spec, &o, err);
     }
     mem_free(spec.layers);
     model_fini(&model);
+    gguf_close(gguf); /* nothing is read from here on */
     return st == ST_OK ? make_steps(e, err) : st;
 }
 
@@ -599,6 +588,12 @@ static uint64_t peak_bytes(void)
 {
     struct rusage u;
     return getrusage(RUSAGE_SELF, &u) == 0 ? (uint64_t)u.ru_maxrss * 1024 : 0;
+}
+
+static void load_done(struct job *job)
+{
+    if (job->load.done) job->load.done(job->load.read_arg);
+    job->load.done = NULL;
 }
 
 static void load(struct exec *e, struct job *job)
@@ -609,8 +604,13 @@ static void load(struct exec *e, struct job *job)
     e->assigned = true;
     e->self = job->load.self;
     struct error err = {0};
-    const enum status st = load_shard(e, &job->load, &err);
     const uint64_t epoch = e->assign.epoch;
+    const enum status st =
+        epoch == atomic_load(&e->epoch)
+            ? load_shard(e, &job->load, &err)
+            : error_set(&err, ST_INTERRUPTED, "another assignment came");
+    e->assign.model_header = NULL; /* the job's, as is what read needs */
+    load_done(job);
     if (st != ST_OK) {
         unload(e);
         emit_failure(e, WIRE_FAILURE, epoch, 0, &err);
@@ -632,7 +632,9 @@ static void job_free(struct job *job)
         struct wire_message m = {.kind = WIRE_ASSIGN,
                                  .assign = job->load.assign};
         wire_message_fini(&m);
+        load_done(job);
     }
+    mem_free(job->model_header);
     mem_free(job->tensor);
     mem_free(job);
 }
@@ -745,9 +747,21 @@ bool exec_load(struct exec *e, struct exec_load *load)
 {
     struct job *job = mem_zalloc(sizeof *job);
     if (!job) return false;
+    const size_t n = load->assign.model_header_bytes;
+    uint8_t *header = mem_alloc(n);
+    if (!header) {
+        mem_free(job);
+        return false;
+    }
+    memcpy(header, load->assign.model_header, n);
     job->kind = JOB_LOAD;
     job->load = *load;
-    if (!submit(e, job, false)) return false;
+    job->model_header = header;
+    job->load.assign.model_header = header;
+    if (!submit(e, job, false)) {
+        mem_free(header);
+        return false;
+    }
     *load = (struct exec_load){0};
     return true;
 }

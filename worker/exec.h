@@ -49,13 +49,16 @@ void exec_free(struct exec *e);
 /* Measure, then send a Report. */
 NODISCARD bool exec_probe(struct exec *e);
 
-/* Drop what is held, then hold this.  header is copied; read serves tensor
- * bytes (engine/gguf.h gguf_read_fn), from this thread and its helpers.  Ends
- * in a Ready or Failure message of that epoch.  self: our node number. */
+/* Drop what is held, then hold this.  The model header is copied; read serves
+ * tensor bytes (engine/gguf.h gguf_read_fn), from the compute thread and its
+ * helpers, until done is called, once, on any thread (may be NULL).  Ends in a
+ * Ready or Failure message of that epoch.  self: our node number.  false: the
+ * ring is full or memory short; nothing taken, done not called. */
 struct exec_load {
     struct wire_assign assign; /* arrays are taken over (wire_message_fini) */
     uint32_t self;
     gguf_read_fn *read;
+    void (*done)(void *read_arg);
     void *read_arg;
 };
 NODISCARD bool exec_load(struct exec *e, struct exec_load *load);
