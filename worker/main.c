@@ -31,11 +31,11 @@ struct settings {
     bool version;
 };
 
-static int fail(const struct error *err, bool refused)
+static int fail(const struct error *err, enum status st, bool refused)
 {
     fprintf(stderr, "potluck-worker: %s\n", err->text);
     if (refused) return EXIT_REFUSED;
-    return err->status == ST_USAGE ? EXIT_USAGE : EXIT_FAILURE;
+    return st == ST_USAGE ? EXIT_USAGE : EXIT_FAILURE;
 }
 
 /* ----------------------------------------------------------- defaults */
@@ -175,8 +175,7 @@ static enum status find_join(struct settings *s, struct error *err)
     if (st != ST_OK) return st;
     if (text) {
         st = join_parse(&s->o.join, text, err);
-        return st == ST_INVALID ? error_set(err, ST_USAGE, "%s", err->text)
-                                : st;
+        return st == ST_INVALID ? ST_USAGE : st;
     }
     st = worker_remembered(&s->o.join, s->o.state_dir, err);
     if (st != ST_NOT_FOUND) return st;
@@ -275,5 +274,5 @@ int main(int argc, char **argv)
     if (st == ST_OK) st = finish(&s, &err);
     bool refused = false;
     if (st == ST_OK) st = worker_run(&s.o, &refused, &err);
-    return st == ST_OK ? EXIT_SUCCESS : fail(&err, refused);
+    return st == ST_OK ? EXIT_SUCCESS : fail(&err, st, refused);
 }
