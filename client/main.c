@@ -19,6 +19,7 @@ static const struct {
     {"tokenize", cmd_tokenize, "text to token ids"},
     {"detokenize", cmd_detokenize, "token ids to text"},
     {"perplexity", cmd_perplexity, "how well a model predicts a text"},
+    {"plan", cmd_plan, "which PC would compute what, and how fast"},
     {"bench", cmd_bench, "prompt and answer speed on this machine"},
 };
 

@@ -1,7 +1,7 @@
 /* cluster.h - what the coordinator believes about each worker, and what the
  * pool as a whole is doing.
  *
- * Depends on: plan.h (nodes), proto/wire.h (contents of messages).
+ * Depends on: engine/plan.h (nodes), proto/wire.h (contents of messages).
  * Thread: loop.  Pure: events and now_ns in, actions out; net.c performs
  * them, tests/sim does so in virtual time.
  *
@@ -23,8 +23,14 @@
 #ifndef COORDINATOR_CLUSTER_H
 #define COORDINATOR_CLUSTER_H
 
-#include "coordinator/plan.h"
+#include "engine/plan.h"
 #include "proto/wire.h"
+
+/* What comes over the wire fits the planner. */
+_Static_assert(LIMIT_NAME == PLAN_NAME_MAX && LIMIT_TEXT == PLAN_TEXT_MAX &&
+                   LIMIT_NODES == PLAN_NODES_MAX &&
+                   LIMIT_STAGES == PLAN_STAGES_MAX,
+               "proto/limits.h and engine/plan.h say the same");
 
 enum node_state {
     NODE_JOINED,

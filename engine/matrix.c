@@ -76,16 +76,31 @@ static void load_item(void *arg, uint32_t item, uint32_t thread)
     }
 }
 
+static uint32_t floor_power_of_2(size_t v) /* 1 <= v < 2^32 */
+{
+    return 1u << (31 - __builtin_clz((uint32_t)v));
+}
+
+/* Enough for every thread, but no more than READ_CHUNK and as large as cells of
+ * cell.h allow: reads are whole cells or do not straddle two, so that where
+ * there is no file each is verified once, or at most once for each thread. */
+static uint32_t groups_per_read(uint32_t n_groups, size_t group_bytes,
+                                uint32_t n_threads)
+{
+    const uint32_t share = (n_groups + n_threads - 1) / n_threads;
+    const uint32_t cell = floor_power_of_2(
+        group_bytes < READ_CHUNK ? READ_CHUNK / group_bytes : 1);
+    if (share >= cell) return cell;
+    return n_groups <= cell ? share : floor_power_of_2(share);
+}
+
 static enum status read_all(struct load *load, struct pool *pool,
                             struct error *err)
 {
     struct matrix *m = load->m;
     const size_t group = load->row_bytes * m->kernel->rows;
     const uint32_t n_threads = pool_n_threads(pool);
-    const uint32_t share = (m->n_groups + n_threads - 1) / n_threads;
-    load->groups_per_item =
-        group < READ_CHUNK ? (uint32_t)(READ_CHUNK / group) : 1;
-    if (load->groups_per_item > share) load->groups_per_item = share;
+    load->groups_per_item = groups_per_read(m->n_groups, group, n_threads);
     load->staging_bytes = load->groups_per_item * group;
     load->staging = mem_zalloc_array(n_threads, load->staging_bytes);
     if (!load->staging) {

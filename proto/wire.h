@@ -8,7 +8,7 @@
  * each length and count meets limits.h before memory is taken, numbers are
  * checked against each other and against the tensor frame's size, and what
  * is returned is our own struct, whole or not at all.  Generated types stay
- * in wire.c.  docs/PROTOCOL.md is the normative text. */
+ * in wire*.c.  docs/PROTOCOL.md is the normative text. */
 #ifndef PROTO_WIRE_H
 #define PROTO_WIRE_H
 
@@ -206,8 +206,9 @@ struct wire_echo {
     uint32_t reply_bytes; /* tensor bytes wanted back; 0 in the reply */
 };
 
-/* kind says which member holds. wire_message_fini frees what the member owns;
- * pointers into the frames stay valid as long as the caller keeps those. */
+/* kind says which member holds. wire_message_fini frees what the member owns
+ * (each list is a mem_alloc of its own, samples' lists too); model_header
+ * points into the frame and is valid as long as the caller keeps that. */
 struct wire_message {
     enum wire_kind kind;
     union {
@@ -236,7 +237,11 @@ NODISCARD enum status wire_read(struct wire_message *out, const void *header,
                                 size_t tensor_bytes, struct error *err);
 void wire_message_fini(struct wire_message *m);
 
-/* Appends the header frame to out.  BYE, DRAIN and PROBE have no member. */
+/* Appends the header frame to out.  BYE, DRAIN and PROBE have no member.
+ * ST_INVALID, ST_TOO_LARGE: a reader would refuse it (the same checks);
+ * ST_NO_MEMORY; nothing is appended then.  What a reader would not take in a
+ * text (control characters, half a character) becomes '?', so that it never
+ * keeps a message back. */
 NODISCARD enum status wire_write(struct buf *out, const struct wire_message *m,
                                  struct error *err);
 

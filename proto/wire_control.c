@@ -246,7 +246,8 @@ static void put_peers(struct wire_sink *k, Potluck__Assign *p,
                       const struct wire_assign *a)
 {
     Potluck__Peer *peers = wire_sink_array(k, a->n_peers, sizeof *peers);
-    COLUMN(k, p, peer, a->n_peers);
+    p->n_peer = a->n_peers;
+    p->peer = wire_sink_array(k, a->n_peers, sizeof(void *));
     if (k->failed) return;
     for (uint32_t i = 0; i < a->n_peers; i++) {
         const struct wire_peer *from = &a->peers[i];

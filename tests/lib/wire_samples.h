@@ -18,6 +18,13 @@ enum wire_sample_size {
 void wire_sample_message(struct wire_message *m, enum wire_kind kind,
                          enum wire_sample_size size, size_t *tensor_bytes);
 
+/* Header frames of the ordinary messages, as protocol 1 was first released
+ * with them, in the order of enum wire_kind. */
+struct wire_frame_hex {
+    const char *kind, *hex;
+};
+extern const struct wire_frame_hex wire_golden[WIRE_KIND_END];
+
 /* All that a receiver sees is equal (numbers by their bits).  False names
  * the member in *what. */
 bool wire_messages_equal(const struct wire_message *a,

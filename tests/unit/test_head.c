@@ -138,6 +138,50 @@ static void check_result(const struct head_params *p, uint32_t n,
     assert_int_equal(r->plain_id, id);
 }
 
+/* docs/NUMERICS.md 10, word for word. */
+struct sum {
+    float m, s;
+};
+static struct sum tree_sum(const float *x, uint32_t n)
+{
+    const uint32_t leaves = (n + 255) / 256;
+    if (leaves > 1) {
+        const uint32_t low = (leaves - leaves / 2) * 256; /* ceil */
+        const struct sum a = tree_sum(x, low), b = tree_sum(x + low, n - low);
+        const float m = fmaxf(a.m, b.m);
+        const float s_a = a.s * nm_exp(a.m - m), s_b = b.s * nm_exp(b.m - m);
+        return (struct sum){m, s_a + s_b};
+    }
+    float lane[8] = {0}, m = -INFINITY;
+    for (uint32_t i = 0; i < n; i++) m = fmaxf(m, x[i]);
+    for (uint32_t i = 0; i < n; i++) lane[i % 8] += nm_exp(x[i] - m);
+    const float s = ((lane[0] + lane[4]) + (lane[2] + lane[6])) +
+                    ((lane[1] + lane[5]) + (lane[3] + lane[7]));
+    return (struct sum){m, s};
+}
+
+/* One great share among small ones, so that the logarithm hides no
+ * rounding of the sums. */
+static void test_the_tree(void **state)
+{
+    (void)state;
+    struct rng rng = {27};
+    const struct head_params p = {.inv_temp = 1, .repeat = 1};
+    for (uint32_t round = 0; round < 120; round++) {
+        const uint32_t n = 200 + (uint32_t)rng_below(&rng, VOCAB_MAX - 200);
+        struct head_result r;
+        random_row(&rng, n, 1, false);
+        for (uint32_t i = 0; i < n; i++) row[i] -= 8;
+        row[rng_below(&rng, n)] = 0;
+        memcpy(untouched, row, sizeof row);
+        scan_whole(&p, n, &r);
+        const struct sum want = tree_sum(row, n);
+        assert_true(r.lse_raw == want.m + nm_log(want.s));
+        assert_true(r.lse_tempered == r.lse_raw);
+        assert_true(head_log_sum_exp(vec, row, n) == r.lse_raw);
+    }
+}
+
 static const uint32_t sizes[] = {1, 5, 63, 64, 65, 255, 256, 257, 1000, 5001};
 
 static void test_plain_rows(void **state)
@@ -341,7 +385,7 @@ int main(void)
         cmocka_unit_test(test_plain_rows), cmocka_unit_test(test_penalties),
         cmocka_unit_test(test_any_cut),    cmocka_unit_test(test_bans),
         cmocka_unit_test(test_not_finite), cmocka_unit_test(test_too_many),
-        cmocka_unit_test(test_isa),
+        cmocka_unit_test(test_isa),        cmocka_unit_test(test_the_tree),
     };
     vec = vec_ops_select(ISA_REF);
     return cmocka_run_group_tests(tests, NULL, NULL);

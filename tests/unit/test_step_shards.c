@@ -373,8 +373,8 @@ static void test_two_steps_at_once(void **state)
     }
 }
 
-/* Given up while it waits; its sequence is truncated and goes on, or is freed
- * while another step of it has not noticed. */
+/* Given up while it waits; its sequence is truncated or freed, and begun
+ * again. */
 static void test_cancel(void **state)
 {
     (void)state;
@@ -407,9 +407,21 @@ static void test_cancel(void **state)
     run_to_end(&c, st);
     const uint64_t ids[N_SEQS] = {0, 0, 11};
     rig_assert_rows(t, ids, rows, 20, step_logits(st, 0), "after cancelling");
-    rig_op(s, KV_OP_FREE, 11, 0, 0);
+    close_cluster(&c);
+}
 
-    /* freed under a waiting step: it ends, and leaves the pages to others */
+/* Freed or shortened under a waiting step: it ends, and leaves the pages to
+ * others. */
+static void test_pages_taken_from_a_waiting_step(void **state)
+{
+    (void)state;
+    const struct rig_text *t = &texts[1];
+    struct cluster c;
+    open_cluster(&c, &rigs[1], &helper, 9);
+    struct step *st = c.nodes[0].step;
+    struct shard *s = c.nodes[0].s;
+    struct step_row rows[ROWS];
+    struct step_input in = whole_input(t, 2, 11, 20, rows);
     assert_ok(step_begin(st, &in, &rig_err));
     assert_int_equal(step_run(st), STEP_DISPATCH);
     rig_op(s, KV_OP_FREE, 11, 0, 0);
@@ -422,6 +434,28 @@ static void test_cancel(void **state)
     const uint64_t other_ids[N_SEQS] = {12, 0, 0};
     rig_assert_rows(t, other_ids, other, 30, step_logits(c.nodes[0].serve, 0),
                     "beside a freed one");
+    rig_op(s, KV_OP_FREE, 12, 0, 0);
+
+    /* the second page goes to another sequence, which is not disturbed */
+    in = whole_input(t, 0, 13, 33, rows);
+    assert_ok(step_begin(st, &in, &rig_err));
+    assert_int_equal(step_run(st), STEP_DISPATCH);
+    const void *page = kv_k(s->kv, kv_find(s->kv, 13), 0, 0, 32);
+    rig_op(s, KV_OP_TRUNCATE, 13, 0, 32);
+    struct step_input rest = whole_input(t, 0, 14, 30, other);
+    assert_ok(step_begin(c.nodes[0].serve, &rest, &rig_err));
+    run_to_end(&c, c.nodes[0].serve);
+    assert_ptr_equal(kv_k(s->kv, kv_find(s->kv, 14), 0, 0, 0), page);
+    run_to_end(&c, st);
+    for (uint32_t i = 30; i < 36; i++) {
+        other[i - 30] = (struct step_row){14, i, t->tokens[0][i], true};
+    }
+    rest.n_rows = 6;
+    assert_ok(step_begin(c.nodes[0].serve, &rest, &rig_err));
+    run_to_end(&c, c.nodes[0].serve);
+    const uint64_t last_ids[N_SEQS] = {14, 0, 0};
+    rig_assert_rows(t, last_ids, other, 6, step_logits(c.nodes[0].serve, 0),
+                    "beside a shortened one");
     close_cluster(&c);
 }
 
@@ -434,6 +468,7 @@ int main(void)
         cmocka_unit_test(test_crossed),
         cmocka_unit_test(test_two_steps_at_once),
         cmocka_unit_test(test_cancel),
+        cmocka_unit_test(test_pages_taken_from_a_waiting_step),
     };
     return cmocka_run_group_tests(tests, open_all, close_all);
 }

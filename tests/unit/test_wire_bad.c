@@ -306,6 +306,7 @@ static const struct bad {
     { WIRE_STEP, "19~1,-inf", SAME, ST_INVALID, "sampling" },
     { WIRE_STEP, "20:0,4", SAME, ST_INVALID, "unknown flags 4" },
     { WIRE_STEP, "21:0,3", SAME, ST_INVALID, "fewer recent" },
+    { WIRE_STEP, "21:1,2", SAME, ST_INVALID, "fewer recent" },
     { WIRE_STEP, "21:0,1", SAME, ST_INVALID, "more recent" },
     { WIRE_STEP, "21:1,4294967295", SAME, ST_INVALID, "fewer recent" },
     { WIRE_STEP, "22:1,2", SAME, ST_INVALID, "fewer" },

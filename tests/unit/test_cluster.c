@@ -1,0 +1,418 @@
+/* Membership, leases and epochs: the life of a pool told event by event, and
+ * random events against the invariants. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <setjmp.h>
+#include <cmocka.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "common/rng.h"
+#include "coordinator/cluster.h"
+#include "engine/numerics.h"
+
+#define MS UINT64_C(1000000)
+
+static void key_of(uint8_t key[KEY_BYTES], uint32_t n)
+{
+    memset(key, 0, KEY_BYTES);
+    memcpy(key, &n, sizeof n);
+}
+
+static struct wire_hello hello_of(uint32_t n, uint64_t boot)
+{
+    struct wire_hello h = {.protocol_min = 1,
+                           .protocol_max = 1,
+                           .numerics_version = NUMERICS_VERSION,
+                           .boot_id = boot,
+                           .memory_bytes = UINT64_C(8) << 30};
+    snprintf(h.name, sizeof h.name, "pc-%u", n);
+    return h;
+}
+
+static struct cluster *make(uint32_t wait_for)
+{
+    const struct cluster_config config = {.boot = 1, .wait_for = wait_for};
+    struct cluster *c;
+    struct error err;
+    assert_int_equal(cluster_create(&c, &config, &err), ST_OK);
+    return c;
+}
+
+static void hello(struct cluster *c, uint32_t n, uint64_t boot, uint64_t now)
+{
+    uint8_t key[KEY_BYTES];
+    key_of(key, n);
+    const struct wire_hello h = hello_of(n, boot);
+    cluster_hello(c, key, "10.0.0.1", &h, now);
+}
+
+static void say(struct cluster *c, uint32_t n, struct wire_message m,
+                uint64_t now)
+{
+    uint8_t key[KEY_BYTES];
+    key_of(key, n);
+    cluster_message(c, key, &m, now);
+    assert_true(cluster_check(c));
+}
+
+static void report(struct cluster *c, uint32_t n, uint64_t now)
+{
+    say(c, n, (struct wire_message){.kind = WIRE_REPORT}, now);
+}
+
+static void ready(struct cluster *c, uint32_t n, uint64_t epoch, uint64_t now)
+{
+    struct wire_message m = {.kind = WIRE_READY};
+    m.ready.epoch = epoch;
+    say(c, n, m, now);
+}
+
+/* The next action must be of this kind. */
+static struct cluster_action expect(struct cluster *c,
+                                    enum cluster_action_kind kind)
+{
+    struct cluster_action a;
+    assert_true(cluster_action(c, &a));
+    assert_int_equal(a.kind, kind);
+    return a;
+}
+
+static void expect_none(struct cluster *c)
+{
+    struct cluster_action a;
+    assert_false(cluster_action(c, &a));
+}
+
+static void join(struct cluster *c, uint32_t n, uint64_t now)
+{
+    hello(c, n, 1, now);
+    expect(c, CLUSTER_SEND_WELCOME);
+    expect(c, CLUSTER_SEND_PROBE);
+    report(c, n, now);
+}
+
+/* Nodes 1..n serve, with ids 1..n. */
+static struct cluster *serving(uint32_t n)
+{
+    struct cluster *c = make(n);
+    uint32_t used[LIMIT_NODES];
+    for (uint32_t i = 1; i <= n; i++) {
+        expect_none(c);
+        join(c, i, 0);
+        used[i - 1] = i;
+    }
+    expect(c, CLUSTER_MAKE_PLAN);
+    assert_int_equal(cluster_state(c), POOL_PLANNING);
+    cluster_planned(c, used, n, 0);
+    for (uint32_t i = 1; i <= n; i++) {
+        assert_int_equal(expect(c, CLUSTER_SEND_ASSIGN).node, i);
+    }
+    for (uint32_t i = 1; i <= n; i++) {
+        assert_int_equal(cluster_state(c), POOL_LOADING);
+        ready(c, i, cluster_epoch(c), 0);
+    }
+    expect(c, CLUSTER_SERVE);
+    assert_int_equal(cluster_state(c), POOL_SERVING);
+    assert_string_equal(cluster_why(c), "");
+    expect_none(c);
+    return c;
+}
+
+static void test_from_joining_to_serving(void **state)
+{
+    (void)state;
+    struct cluster *c = serving(3);
+    assert_int_equal(cluster_epoch(c), 1);
+    struct plan_node nodes[4];
+    assert_int_equal(cluster_plan_nodes(c, nodes, 4), 3);
+    assert_string_equal(nodes[1].name, "pc-2");
+    cluster_free(c);
+}
+
+static void test_silence_ends_the_epoch_by_name(void **state)
+{
+    (void)state;
+    struct cluster *c = serving(3);
+    for (uint32_t i = 1; i <= 3; i++) {
+        if (i == 2) continue;
+        say(c, i, (struct wire_message){.kind = WIRE_HEARTBEAT}, 2999 * MS);
+    }
+    cluster_tick(c, 3000 * MS);
+    expect_none(c); /* a lease is a lease */
+    assert_true(cluster_deadline(c) <= 3000 * MS + 1);
+    cluster_tick(c, 3001 * MS);
+    expect(c, CLUSTER_DROP);
+    const struct cluster_action stop = expect(c, CLUSTER_STOP);
+    assert_int_equal(stop.status, ST_IO);
+    assert_non_null(strstr(stop.text, "pc-2"));
+    expect(c, CLUSTER_MAKE_PLAN);
+    assert_int_equal(cluster_n_nodes(c), 2);
+    const uint32_t used[] = {1, 3};
+    cluster_planned(c, used, 2, 3001 * MS);
+    expect(c, CLUSTER_SEND_ASSIGN);
+    expect(c, CLUSTER_SEND_ASSIGN);
+    ready(c, 1, 1, 3001 * MS); /* of the epoch before: ignored */
+    ready(c, 3, cluster_epoch(c), 3001 * MS);
+    assert_int_equal(cluster_state(c), POOL_LOADING);
+    ready(c, 1, cluster_epoch(c), 3001 * MS);
+    expect(c, CLUSTER_SERVE);
+    /* the silent one wakes up: it may join again */
+    say(c, 2, (struct wire_message){.kind = WIRE_HEARTBEAT}, 3500 * MS);
+    assert_int_equal(expect(c, CLUSTER_SEND_REFUSE).status, ST_NOT_FOUND);
+    cluster_free(c);
+}
+
+static void test_new_worker_is_used_after_what_runs(void **state)
+{
+    (void)state;
+    struct cluster *c = serving(2);
+    join(c, 9, 10);
+    assert_int_equal(expect(c, CLUSTER_STOP).status, ST_INTERRUPTED);
+    assert_int_equal(cluster_state(c), POOL_STOPPING);
+    expect_none(c);
+    cluster_stopped(c, 20);
+    expect(c, CLUSTER_MAKE_PLAN);
+    assert_int_equal(cluster_epoch(c), 2);
+    struct plan_node nodes[4];
+    assert_int_equal(cluster_plan_nodes(c, nodes, 4), 3);
+    cluster_free(c);
+}
+
+static void test_drained_worker_is_planned_away(void **state)
+{
+    (void)state;
+    struct cluster *c = serving(2);
+    say(c, 1, (struct wire_message){.kind = WIRE_DRAIN}, 10);
+    const struct cluster_action stop = expect(c, CLUSTER_STOP);
+    assert_int_equal(stop.status, ST_INTERRUPTED);
+    assert_non_null(strstr(stop.text, "pc-1"));
+    cluster_stopped(c, 20);
+    expect(c, CLUSTER_MAKE_PLAN);
+    struct plan_node nodes[4];
+    assert_int_equal(cluster_plan_nodes(c, nodes, 4), 1);
+    assert_string_equal(nodes[0].name, "pc-2");
+    say(c, 1, (struct wire_message){.kind = WIRE_BYE}, 30);
+    expect_none(c);
+    cluster_free(c);
+}
+
+static void test_refused_plan_waits_for_a_node(void **state)
+{
+    (void)state;
+    struct cluster *c = make(1);
+    join(c, 1, 0);
+    expect(c, CLUSTER_MAKE_PLAN);
+    cluster_plan_refused(c, "3.0 GiB are missing", 0);
+    assert_int_equal(cluster_state(c), POOL_STARVED);
+    assert_string_equal(cluster_why(c), "3.0 GiB are missing");
+    cluster_tick(c, 10);
+    expect_none(c);
+    join(c, 2, 20);
+    expect(c, CLUSTER_MAKE_PLAN);
+    cluster_free(c);
+}
+
+static void test_node_that_left_while_planning(void **state)
+{
+    (void)state;
+    struct cluster *c = make(2);
+    join(c, 1, 0);
+    join(c, 2, 0);
+    expect(c, CLUSTER_MAKE_PLAN);
+    say(c, 2, (struct wire_message){.kind = WIRE_BYE}, 1);
+    const uint32_t used[] = {1, 2};
+    cluster_planned(c, used, 2, 2);
+    expect(c, CLUSTER_MAKE_PLAN); /* again, without it */
+    expect_none(c);
+    cluster_free(c);
+}
+
+static void test_versions(void **state)
+{
+    (void)state;
+    struct cluster *c = make(1);
+    uint8_t key[KEY_BYTES];
+    key_of(key, 1);
+    struct wire_hello h = hello_of(1, 1);
+    h.numerics_version = NUMERICS_VERSION + 1;
+    cluster_hello(c, key, "", &h, 0);
+    struct cluster_action a = expect(c, CLUSTER_SEND_REFUSE);
+    assert_int_equal(a.status, ST_UNSUPPORTED);
+    assert_non_null(strstr(a.text, "numerics version"));
+    assert_non_null(strstr(a.text, "install the same version"));
+    h = hello_of(1, 1);
+    h.protocol_min = h.protocol_max = PROTOCOL_MAX + 1;
+    cluster_hello(c, key, "", &h, 0);
+    assert_int_equal(expect(c, CLUSTER_SEND_REFUSE).status, ST_UNSUPPORTED);
+    assert_int_equal(cluster_n_nodes(c), 0);
+    cluster_free(c);
+}
+
+static void test_restart_and_repeated_hello(void **state)
+{
+    (void)state;
+    struct cluster *c = serving(2);
+    hello(c, 1, 1, 5); /* its Welcome was lost: nothing else changes */
+    expect(c, CLUSTER_SEND_WELCOME);
+    expect_none(c);
+    assert_int_equal(cluster_state(c), POOL_SERVING);
+    hello(c, 1, 2, 6); /* another boot: what it held is gone */
+    const struct cluster_action stop = expect(c, CLUSTER_STOP);
+    assert_non_null(strstr(stop.text, "restarted"));
+    expect(c, CLUSTER_MAKE_PLAN);
+    expect(c, CLUSTER_SEND_WELCOME);
+    expect(c, CLUSTER_SEND_PROBE);
+    assert_int_equal(cluster_n_nodes(c), 2);
+    cluster_free(c);
+}
+
+static void test_failure_stall_and_overdue(void **state)
+{
+    (void)state;
+    struct cluster *c = serving(3);
+    struct wire_message m = {.kind = WIRE_FAILURE};
+    m.failure.epoch = cluster_epoch(c) + 7; /* not this one: no matter */
+    say(c, 1, m, 1);
+    expect_none(c);
+    m.failure.epoch = cluster_epoch(c);
+    snprintf(m.failure.text, sizeof m.failure.text, "the disk burns");
+    say(c, 1, m, 1);
+    expect(c, CLUSTER_DROP);
+    const struct cluster_action stop = expect(c, CLUSTER_STOP);
+    assert_non_null(strstr(stop.text, "pc-1"));
+    assert_non_null(strstr(stop.text, "the disk burns"));
+    expect(c, CLUSTER_MAKE_PLAN);
+    const uint32_t used[] = {2, 3};
+    cluster_planned(c, used, 2, 2);
+    expect(c, CLUSTER_SEND_ASSIGN);
+    expect(c, CLUSTER_SEND_ASSIGN);
+    for (uint64_t t = 0; t <= 62000; t += 500) { /* alive, but stuck */
+        say(c, 2, (struct wire_message){.kind = WIRE_HEARTBEAT}, t * MS);
+        struct wire_message p = {.kind = WIRE_PROGRESS};
+        p.progress.epoch = cluster_epoch(c);
+        p.progress.done_bytes = t;
+        say(c, 3, p, t * MS);
+        cluster_tick(c, t * MS);
+        if (cluster_n_nodes(c) == 1) break;
+    }
+    expect(c, CLUSTER_DROP);
+    assert_non_null(strstr(expect(c, CLUSTER_STOP).text, "pc-2"));
+    expect(c, CLUSTER_MAKE_PLAN);
+    const uint32_t one[] = {3};
+    cluster_planned(c, one, 1, 0);
+    expect(c, CLUSTER_SEND_ASSIGN);
+    cluster_overdue(c, 3, "did not answer a step in time", 1);
+    expect(c, CLUSTER_DROP);
+    assert_non_null(strstr(expect(c, CLUSTER_STOP).text, "in time"));
+    expect_none(c);
+    assert_int_equal(cluster_state(c), POOL_WAITING);
+    cluster_free(c);
+}
+
+static void test_names_differ(void **state)
+{
+    (void)state;
+    struct cluster *c = make(1);
+    uint8_t key[KEY_BYTES];
+    for (uint32_t i = 1; i <= 3; i++) {
+        struct wire_hello h = hello_of(7, 1);
+        key_of(key, i);
+        cluster_hello(c, key, "", &h, 0);
+    }
+    assert_string_equal(cluster_node(c, 0)->hello.name, "pc-7");
+    assert_string_equal(cluster_node(c, 1)->hello.name, "pc-7-2");
+    assert_string_equal(cluster_node(c, 2)->hello.name, "pc-7-3");
+    cluster_free(c);
+}
+
+/* Any order of any events: the invariants hold, the epoch never falls, and
+ * nothing is assigned but by a plan. */
+static void test_random_events(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed <= 200; seed++) {
+        struct rng rng = {seed};
+        struct cluster *c = make((uint32_t)rng_below(&rng, 4));
+        uint64_t now = 0, epoch = 0;
+        uint64_t boots[9] = {0};
+        for (int event = 0; event < 400; event++) {
+            now += rng_below(&rng, 400) * MS;
+            const uint32_t n = 1 + (uint32_t)rng_below(&rng, 8);
+            struct wire_message m = {.kind = WIRE_HEARTBEAT};
+            switch (rng_below(&rng, 12)) {
+            case 0:
+                boots[n] += rng_below(&rng, 2);
+                hello(c, n, boots[n], now);
+                break;
+            case 1:
+            case 2:
+                report(c, n, now);
+                break;
+            case 3:
+            case 4:
+            case 5:
+                ready(c, n, cluster_epoch(c) - rng_below(&rng, 2), now);
+                break;
+            case 6:
+                m.kind = rng_below(&rng, 4) ? WIRE_HEARTBEAT : WIRE_DRAIN;
+                say(c, n, m, now);
+                break;
+            case 7:
+                m.kind = rng_below(&rng, 2) ? WIRE_BYE : WIRE_FAILURE;
+                m.failure.epoch = cluster_epoch(c);
+                say(c, n, m, now);
+                break;
+            case 8:
+                cluster_tick(c, now);
+                break;
+            default:
+                for (uint32_t k = 1; k <= 8; k++) say(c, k, m, now);
+                break;
+            }
+            struct cluster_action a;
+            while (cluster_action(c, &a)) {
+                if (a.kind == CLUSTER_MAKE_PLAN) {
+                    struct plan_node nodes[16];
+                    uint32_t used[16];
+                    const uint32_t k = cluster_plan_nodes(c, nodes, 16);
+                    for (uint32_t i = 0; i < k; i++) used[i] = nodes[i].id;
+                    if (k && rng_below(&rng, 5)) {
+                        cluster_planned(c, used, k, now);
+                    } else {
+                        cluster_plan_refused(c, "no", now);
+                    }
+                } else if (a.kind == CLUSTER_STOP &&
+                           a.status == ST_INTERRUPTED && rng_below(&rng, 2)) {
+                    cluster_stopped(c, now);
+                }
+                assert_true(cluster_check(c));
+            }
+            if (!cluster_check(c) || cluster_epoch(c) < epoch) {
+                fail_msg("seed %llu, event %d", (unsigned long long)seed,
+                         event);
+            }
+            epoch = cluster_epoch(c);
+        }
+        cluster_free(c);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_from_joining_to_serving),
+        cmocka_unit_test(test_silence_ends_the_epoch_by_name),
+        cmocka_unit_test(test_new_worker_is_used_after_what_runs),
+        cmocka_unit_test(test_drained_worker_is_planned_away),
+        cmocka_unit_test(test_refused_plan_waits_for_a_node),
+        cmocka_unit_test(test_node_that_left_while_planning),
+        cmocka_unit_test(test_versions),
+        cmocka_unit_test(test_restart_and_repeated_hello),
+        cmocka_unit_test(test_failure_stall_and_overdue),
+        cmocka_unit_test(test_names_differ),
+        cmocka_unit_test(test_random_events),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
