@@ -80,16 +80,6 @@ static enum status read_kernels(struct plan_node *to, json_t *kernels,
     return ST_OK;
 }
 
-static bool isa_by_name(const char *name, enum isa *out)
-{
-    for (int i = 0; name && i < ISA_END; i++) {
-        if (strcmp(isa_name((enum isa)i), name) != 0) continue;
-        *out = (enum isa)i;
-        return true;
-    }
-    return false;
-}
-
 static enum status read_node(struct plan_node *to, const json_t *o,
                              struct error *err)
 {
@@ -121,7 +111,8 @@ static enum status read_node(struct plan_node *to, const json_t *o,
                          "\"memory\" is not a size, as \"8G\"");
     }
     to->isa = ISA_AVX2;
-    if (isa && !isa_by_name(json_string_value(isa), &to->isa)) {
+    if (isa && (!json_is_string(isa) ||
+                !isa_by_name(json_string_value(isa), &to->isa))) {
         return error_set(err, ST_INVALID, "\"isa\" is not known");
     }
     if (threads) {
@@ -147,15 +138,17 @@ enum status plan_read_nodes(struct plan_node **out, uint32_t *n,
     json_t *root = plan_json_parse(text, len, "nodes", err);
     if (!root) return len > PLAN_JSON_MAX ? ST_TOO_LARGE : ST_INVALID;
     const size_t count = json_array_size(root);
-    struct plan_node *nodes = NULL;
-    enum status st = ST_OK;
     if (!json_is_array(root) || count < 1 || count > PLAN_NODES_MAX) {
-        st = error_set(err, ST_INVALID, "nodes: not a list of 1 to %d nodes",
-                       PLAN_NODES_MAX);
-    } else {
-        nodes = mem_zalloc_array(count, sizeof *nodes);
-        if (!nodes) st = error_set(err, ST_NO_MEMORY, "nodes");
+        json_decref(root);
+        return error_set(err, ST_INVALID, "nodes: not a list of 1 to %d nodes",
+                         PLAN_NODES_MAX);
     }
+    struct plan_node *nodes = mem_zalloc_array(count, sizeof *nodes);
+    if (!nodes) {
+        json_decref(root);
+        return error_set(err, ST_NO_MEMORY, "nodes");
+    }
+    enum status st = ST_OK;
     for (size_t i = 0; st == ST_OK && i < count; i++) {
         nodes[i].id = (uint32_t)i;
         st = read_node(&nodes[i], json_array_get(root, i), err);

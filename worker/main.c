@@ -1,0 +1,278 @@
+/* main.c - potluck-worker, which `potluck join` starts: options in, exit code
+ * out. */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/options.h"
+#include "engine/cpu.h"
+#include "engine/numerics.h"
+#include "engine/pool.h"
+#include "proto/limits.h"
+#include "worker/net.h"
+
+#define EXIT_USAGE         2
+#define EXIT_REFUSED       5
+#define CACHE_SIZE_DEFAULT (UINT64_C(64) << 30)
+#define MEMORY_PERCENT     80
+#define PATH_BYTES         4096
+
+struct settings {
+    struct worker_options o;
+    const char *word, *join_file, *name, *cache, *state, *listen, *trace;
+    char text[JOIN_TEXT_BYTES + 64]; /* a join string read from somewhere */
+    char name_text[LIMIT_NAME + 1], listen_host[LIMIT_ADDRESS + 1];
+    char cache_path[PATH_BYTES], state_path[PATH_BYTES];
+    bool version;
+};
+
+static int fail(const struct error *err, enum status st, bool refused)
+{
+    fprintf(stderr, "potluck-worker: %s\n", err->text);
+    if (refused) return EXIT_REFUSED;
+    return st == ST_USAGE ? EXIT_USAGE : EXIT_FAILURE;
+}
+
+/* ----------------------------------------------------------- defaults */
+
+/* MemAvailable of /proc/meminfo; 0 if it is not to be found. */
+static uint64_t memory_available(void)
+{
+    FILE *f = fopen("/proc/meminfo", "r");
+    char line[256];
+    uint64_t kib = 0;
+    while (f && fgets(line, sizeof line, f)) {
+        static const char key[] = "MemAvailable:";
+        if (strncmp(line, key, sizeof key - 1) != 0) continue;
+        kib = strtoull(line + sizeof key - 1, NULL, 10);
+    }
+    if (f) fclose(f);
+    return kib * 1024;
+}
+
+/* $XDG_WHAT/potluck, or under the home directory. */
+static enum status xdg_path(char path[PATH_BYTES], const char *variable,
+                            const char *under_home, struct error *err)
+{
+    const char *base = getenv(variable), *home = getenv("HOME");
+    int n = -1;
+    if (base && base[0] == '/')
+        n = snprintf(path, PATH_BYTES, "%s/potluck", base);
+    else if (home && home[0] == '/')
+        n = snprintf(path, PATH_BYTES, "%s/%s/potluck", home, under_home);
+    if (n > 0 && n < PATH_BYTES) return ST_OK;
+    return error_set(err, ST_USAGE,
+                     "neither %s nor HOME is set: give --state "
+                     "and --cache",
+                     variable);
+}
+
+/* mkdir -p, for us alone. */
+static enum status make_dir(const char *path, struct error *err)
+{
+    char part[PATH_BYTES];
+    snprintf(part, sizeof part, "%s", path);
+    for (char *at = part + 1;; at++) {
+        if (*at != '/' && *at != '\0') continue;
+        const bool last = *at == '\0';
+        *at = '\0';
+        if (mkdir(part, 0700) != 0 && errno != EEXIST) {
+            return error_set(err, ST_IO, "%s: %s", part, strerror(errno));
+        }
+        if (last) return ST_OK;
+        *at = '/';
+    }
+}
+
+static enum status set_name(struct settings *s, struct error *err)
+{
+    if (!s->name) {
+        char host[256] = "";
+        if (gethostname(host, sizeof host - 1) != 0 || host[0] == '\0') {
+            snprintf(host, sizeof host, "worker");
+        }
+        snprintf(s->name_text, sizeof s->name_text, "%.*s", LIMIT_NAME, host);
+    } else if (s->name[0] == '\0' || strlen(s->name) > LIMIT_NAME) {
+        return error_set(err, ST_USAGE, "--name: 1 to %d bytes", LIMIT_NAME);
+    } else {
+        snprintf(s->name_text, sizeof s->name_text, "%s", s->name);
+    }
+    s->o.name = s->name_text;
+    return ST_OK;
+}
+
+/* ADDR or ADDR:PORT */
+static enum status set_listen(struct settings *s, struct error *err)
+{
+    const char *colon = strchr(s->listen, ':');
+    const size_t n = colon ? (size_t)(colon - s->listen) : strlen(s->listen);
+    unsigned long port = 0;
+    if (colon) {
+        char *end;
+        port = strtoul(colon + 1, &end, 10);
+        if (end == colon + 1 || *end != '\0') port = UINT32_MAX;
+    }
+    if (n == 0 || n > LIMIT_ADDRESS || port > UINT16_MAX) {
+        return error_set(err, ST_USAGE, "--listen %s: ADDRESS or ADDRESS:PORT",
+                         s->listen);
+    }
+    memcpy(s->listen_host, s->listen, n);
+    s->listen_host[n] = '\0';
+    s->o.listen = s->listen_host;
+    s->o.listen_port = (uint32_t)port;
+    return ST_OK;
+}
+
+/* -------------------------------------------------------- join string */
+
+static enum status read_text(struct settings *s, int fd, const char *what,
+                             struct error *err)
+{
+    size_t n = 0;
+    ssize_t got = 1;
+    while (got > 0 && n < sizeof s->text - 1 && !memchr(s->text, '\n', n)) {
+        got = read(fd, s->text + n, sizeof s->text - 1 - n);
+        if (got < 0 && errno == EINTR) {
+            got = 1;
+        } else if (got < 0) {
+            return error_set(err, ST_IO, "%s: %s", what, strerror(errno));
+        } else {
+            n += (size_t)got;
+        }
+    }
+    s->text[n] = '\0';
+    return ST_OK;
+}
+
+/* The argument, the file, the environment, or the pool of the last time. */
+static enum status find_join(struct settings *s, struct error *err)
+{
+    const char *text = s->word;
+    enum status st = ST_OK;
+    if (s->word && s->join_file) {
+        return error_set(err, ST_USAGE, "a join string and --join-file");
+    }
+    if (s->word && strcmp(s->word, "-") == 0) {
+        st = read_text(s, STDIN_FILENO, "standard input", err);
+        text = s->text;
+    } else if (s->join_file) {
+        const int fd = open(s->join_file, O_RDONLY | O_CLOEXEC);
+        if (fd < 0) {
+            return error_set(err, ST_IO, "%s: %s", s->join_file,
+                             strerror(errno));
+        }
+        st = read_text(s, fd, s->join_file, err);
+        close(fd);
+        text = s->text;
+    } else if (!text) {
+        text = getenv("POTLUCK_JOIN");
+    }
+    if (st != ST_OK) return st;
+    if (text) {
+        st = join_parse(&s->o.join, text, err);
+        return st == ST_INVALID ? ST_USAGE : st;
+    }
+    st = worker_remembered(&s->o.join, s->o.state_dir, err);
+    if (st != ST_NOT_FOUND) return st;
+    return error_set(err, ST_USAGE,
+                     "which pool? give the join string that `potluck serve` "
+                     "prints, as argument, on standard input (-), by "
+                     "--join-file or in POTLUCK_JOIN");
+}
+
+static enum status finish(struct settings *s, struct error *err)
+{
+    enum status st = cpu_isa_wanted(&s->o.shard.isa, err);
+    if (st == ST_OK) st = set_name(s, err);
+    if (st == ST_OK) st = set_listen(s, err);
+    if (st == ST_OK && !s->cache) {
+        st = xdg_path(s->cache_path, "XDG_CACHE_HOME", ".cache", err);
+        s->cache = s->cache_path;
+    }
+    if (st == ST_OK && !s->state) {
+        st = xdg_path(s->state_path, "XDG_STATE_HOME", ".local/state", err);
+        if (st == ST_OK && strlen(s->state_path) + 8 < PATH_BYTES) {
+            strncat(s->state_path, "/worker",
+                    PATH_BYTES - strlen(s->state_path) - 1);
+        }
+        s->state = s->state_path;
+    }
+    if (st != ST_OK) return st;
+    if (strlen(s->state) > PATH_BYTES - 64 || s->state[0] == '\0') {
+        return error_set(err, ST_USAGE, "--state: not a path");
+    }
+    s->o.cache_dir = s->cache;
+    s->o.state_dir = s->state;
+    s->o.trace_path = s->trace;
+    if (s->o.shard.n_threads == 0) s->o.shard.n_threads = cpu_cores();
+    if (s->o.shard.memory_max == 0) {
+        s->o.shard.memory_max = memory_available() / 100 * MEMORY_PERCENT;
+    }
+    if (s->o.shard.memory_max == 0) {
+        return error_set(err, ST_USAGE,
+                         "how much memory is free is not to be "
+                         "found out here: give --memory");
+    }
+    st = make_dir(s->state, err);
+    return st == ST_OK ? find_join(s, err) : st;
+}
+
+int main(int argc, char **argv)
+{
+    struct settings s = {.listen = "0.0.0.0"};
+    struct error err;
+    s.o.shard.blas = BLAS_MEASURED;
+    s.o.cache_bytes = CACHE_SIZE_DEFAULT;
+    bool help = false;
+    const struct option table[] = {
+        {"--join-file", 0, OPTION_STRING, &s.join_file, "FILE",
+         "read the join string from a file", 0, 0},
+        {"--threads", 't', OPTION_U32, &s.o.shard.n_threads, "N",
+         "compute threads (default: one per physical core)", 1,
+         POOL_THREADS_MAX},
+        {"--memory", 0, OPTION_SIZE, &s.o.shard.memory_max, "SIZE",
+         "memory to offer, as in 6G (default: 80 % of what is free)", 0, 0},
+        {"--name", 0, OPTION_STRING, &s.name, "NAME",
+         "as which it appears in the pool (default: the host's name)", 0, 0},
+        {"--cache", 0, OPTION_STRING, &s.cache, "DIR",
+         "keeps pieces of models (default: ~/.cache/potluck)", 0, 0},
+        {"--cache-size", 0, OPTION_SIZE, &s.o.cache_bytes, "SIZE",
+         "limit of the cache (default 64G; 0: none)", 0, 0},
+        {"--state", 0, OPTION_STRING, &s.state, "DIR",
+         "keeps the key (default: ~/.local/state/potluck/worker)", 0, 0},
+        {"--listen", 0, OPTION_STRING, &s.listen, "ADDR[:PORT]",
+         "for other workers (default 0.0.0.0, any port)", 0, 0},
+        {"--trace", 0, OPTION_STRING, &s.trace, "FILE",
+         "write when each step began and ended", 0, 0},
+        {"--help", 'h', OPTION_FLAG, &help, NULL, "this text", 0, 0},
+        {"--version", 0, OPTION_FLAG, &s.version, NULL, "versions", 0, 0},
+    };
+    static const char usage[] =
+        "usage: potluck-worker [STRING | -] [OPTIONS]\n\nJoins this machine "
+        "to the pool whose string `potluck serve` has printed.\n\n";
+    size_t n_words = 0;
+    umask(077); /* the key, the pool's address, pieces of models */
+    enum status st = options_parse(table, COUNT_OF(table), argc, argv, &s.word,
+                                   1, &n_words, &err);
+    if (st == ST_OK && (help || s.version)) {
+        if (help) {
+            fputs(usage, stdout);
+            options_help(table, COUNT_OF(table), stdout);
+        } else {
+            printf("potluck-worker " WORKER_BUILD " (protocol %d, numerics "
+                   "%d)\n",
+                   PROTOCOL_MAX, NUMERICS_VERSION);
+        }
+        return EXIT_SUCCESS;
+    }
+    if (n_words == 0) s.word = NULL;
+    if (st == ST_OK) st = finish(&s, &err);
+    bool refused = false;
+    if (st == ST_OK) st = worker_run(&s.o, &refused, &err);
+    return st == ST_OK ? EXIT_SUCCESS : fail(&err, st, refused);
+}
