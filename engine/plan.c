@@ -139,18 +139,13 @@ static uint64_t expert_largest(const struct model *m, uint32_t layer,
 
 /* What each item adds to a shard of this instruction set: the shard with that
  * item alone, less an empty one. */
-static enum status sum_items(struct plan_work *w, enum isa isa,
-                             struct shard_layer_spec *layers, struct error *err)
+static void sum_items(struct plan_work *w, enum isa isa,
+                      struct shard_layer_spec *layers)
 {
     const struct model *m = w->m;
-    uint64_t *sum = mem_zalloc_array(w->n_items + 1, sizeof *sum);
-    uint64_t *experts = mem_zalloc_array(m->n_layer, sizeof *experts);
-    uint64_t *blocks = mem_zalloc_array(m->n_layer, sizeof *blocks);
-    w->item_sum[isa] = sum;
-    w->expert_bytes[isa] = experts;
-    w->block_bytes[isa] = blocks;
-    if (!sum || !experts || !blocks)
-        return error_set(err, ST_NO_MEMORY, "plan");
+    uint64_t *sum = w->item_sum + (size_t)isa * (w->n_items + 1);
+    uint64_t *experts = w->expert_bytes + (size_t)isa * m->n_layer;
+    uint64_t *blocks = w->block_bytes + (size_t)isa * m->n_layer;
     const struct shard_options o = options_of(&w->req, isa, 1, 1);
     struct shard_spec spec = {.layers = layers};
     const struct shard_bytes empty = shard_plan(m, &spec, &o);
@@ -173,7 +168,6 @@ static enum status sum_items(struct plan_work *w, enum isa isa,
     }
     /* the head's matrix serves as the embedding where both are */
     if (m->tied) w->embed_shared = sum[1];
-    return ST_OK;
 }
 
 static enum status size_up(struct plan_work *w, struct error *err)
@@ -183,26 +177,33 @@ static enum status size_up(struct plan_work *w, struct error *err)
         mem_zalloc_array(w->m->n_layer, sizeof *layers);
     w->fixed = mem_zalloc_array(r->n_nodes, sizeof *w->fixed);
     w->step_bytes = mem_zalloc_array(r->n_nodes, sizeof *w->step_bytes);
-    enum status st = ST_OK;
-    if (!layers || !w->fixed || !w->step_bytes) {
-        st = error_set(err, ST_NO_MEMORY, "plan");
+    w->item_sum = mem_zalloc_array((size_t)ISA_END * (w->n_items + 1),
+                                   sizeof *w->item_sum);
+    w->block_bytes = mem_zalloc_array((size_t)ISA_END * w->m->n_layer,
+                                      sizeof *w->block_bytes);
+    w->expert_bytes = mem_zalloc_array((size_t)ISA_END * w->m->n_layer,
+                                       sizeof *w->expert_bytes);
+    if (!layers || !w->fixed || !w->step_bytes || !w->item_sum ||
+        !w->block_bytes || !w->expert_bytes) {
+        mem_free(layers);
+        return error_set(err, ST_NO_MEMORY, "plan");
     }
     const struct kv_shape page = {.n_layers = 1,
                                   .n_head_kv = w->m->n_head_kv,
                                   .head_dim = w->m->head_dim,
                                   .type = r->kv_type};
     w->page_layer_bytes = kv_page_bytes(&page);
-    for (uint32_t i = 0; st == ST_OK && i < r->n_nodes; i++) {
+    for (uint32_t i = 0; i < r->n_nodes; i++) {
         const struct plan_node *n = &r->nodes[i];
         const struct shard_spec empty = {.layers = layers};
         const struct shard_options o = options_of(r, n->isa, n->n_threads, 1);
         const struct shard_bytes b = shard_plan(w->m, &empty, &o);
         w->fixed[i] = b.total - b.scratch;
         w->step_bytes[i] = b.scratch;
-        if (!w->item_sum[n->isa]) st = sum_items(w, n->isa, layers, err);
+        if (plan_item_sum(w, i)[w->n_items] == 0) sum_items(w, n->isa, layers);
     }
     mem_free(layers);
-    return st;
+    return ST_OK;
 }
 
 enum status plan_work_init(struct plan_work *w, const struct plan_request *r,
@@ -224,11 +225,9 @@ enum status plan_work_init(struct plan_work *w, const struct plan_request *r,
 
 void plan_work_fini(struct plan_work *w)
 {
-    for (int i = 0; i < ISA_END; i++) {
-        mem_free(w->item_sum[i]);
-        mem_free(w->expert_bytes[i]);
-        mem_free(w->block_bytes[i]);
-    }
+    mem_free(w->item_sum);
+    mem_free(w->block_bytes);
+    mem_free(w->expert_bytes);
     mem_free(w->items);
     mem_free(w->speeds);
     mem_free(w->fixed);
@@ -257,7 +256,7 @@ uint64_t plan_range_bytes(const struct plan_work *w, uint32_t node,
                           uint32_t first, uint32_t end, uint32_t n_pages,
                           uint32_t n_steps)
 {
-    const uint64_t *sum = w->item_sum[w->req.nodes[node].isa];
+    const uint64_t *sum = plan_item_sum(w, node);
     const uint32_t from = first > 1 ? first : 1;
     const uint32_t to = end < w->n_items - 1 ? end : w->n_items - 1;
     uint64_t n =
@@ -308,7 +307,7 @@ static enum status refuse_sum(const struct plan_work *w, struct error *err)
 {
     const struct plan_request *r = &w->req;
     const uint32_t pages = plan_context_pages(w);
-    uint64_t weights = w->item_sum[r->nodes[0].isa][w->n_items];
+    uint64_t weights = plan_item_sum(w, 0)[w->n_items];
     const uint64_t kv = w->m->n_layer * w->page_layer_bytes * pages;
     uint64_t offered = 0, overhead = 0;
     uint32_t n_useful = 0;
@@ -349,7 +348,8 @@ static enum status find_layout(struct plan_layout *out,
                                const struct plan_work *w, struct error *err)
 {
     const uint32_t users = min_u32(w->req.n_users, w->req.n_seq_max);
-    for (int spread = 0; spread <= (w->m->n_expert != 0); spread++) {
+    const int n_ways = w->m->n_expert ? 2 : 1;
+    for (int spread = 0; spread < n_ways; spread++) {
         for (uint32_t n = users;; n /= 2) {
             const uint32_t pages = n * plan_context_pages(w);
             const enum status st = spread ? plan_spread(out, w, pages, err)
@@ -407,7 +407,7 @@ static enum status refuse_pieces(const struct plan_work *w, struct error *err)
     }
     if (st == ST_NO_MEMORY) return st;
     const struct plan_unit u = plan_unit(high);
-    const uint64_t needs = w->item_sum[w->req.nodes[0].isa][w->n_items] +
+    const uint64_t needs = plan_item_sum(w, 0)[w->n_items] +
                            w->m->n_layer * w->page_layer_bytes * pages;
     const struct plan_unit v = plan_unit(needs);
     return error_set(

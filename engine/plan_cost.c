@@ -307,7 +307,7 @@ static void say_bottleneck(struct plan *p, const struct plan_work *w,
 void plan_predict(struct plan *p, const struct plan_work *w,
                   const struct plan_layout *l)
 {
-    double stage_s[MODEL_LAYERS_MAX + 2], busy_s[PLAN_NODES_MAX];
+    double stage_s[MODEL_LAYERS_MAX + 2] = {0}, busy_s[PLAN_NODES_MAX] = {0};
     const struct plan_run one = plan_run(w, l, 1, stage_s, busy_s);
     for (uint32_t i = 0; i < p->n_stages; i++) {
         p->stages[i].decode_s = stage_s[i];

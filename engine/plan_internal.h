@@ -44,14 +44,15 @@ struct plan_work {
     struct plan_speed *speeds; /* [n_nodes] */
     double batch_rows;         /* of a step, for throughput */
     double row_bytes;          /* of a row between stages */
-    /* memory; sums over items before i: weights and tables, no cache */
-    uint64_t *item_sum[ISA_END];     /* [n_items + 1]; NULL: no such node */
-    uint64_t *block_bytes[ISA_END];  /* [n_layer] without experts */
-    uint64_t *expert_bytes[ISA_END]; /* [n_layer], the largest */
-    uint64_t *fixed, *step_bytes;    /* [n_nodes] empty shard without scratch;
-                                        one step's scratch */
-    uint64_t page_layer_bytes;       /* KV page of one layer */
-    uint64_t embed_shared;           /* saved where embedding and head meet */
+    /* memory, by instruction set; zero: no such node */
+    uint64_t *item_sum;     /* [ISA_END][n_items + 1] weights and tables of
+                               items before i, no cache */
+    uint64_t *block_bytes;  /* [ISA_END][n_layer] without experts */
+    uint64_t *expert_bytes; /* [ISA_END][n_layer], the largest */
+    uint64_t *fixed, *step_bytes; /* [n_nodes] empty shard without scratch;
+                                     one step's scratch */
+    uint64_t page_layer_bytes;    /* KV page of one layer */
+    uint64_t embed_shared;        /* saved where embedding and head meet */
 };
 
 /* Checks the request and fills in its defaults. */
@@ -59,6 +60,12 @@ NODISCARD enum status plan_work_init(struct plan_work *w,
                                      const struct plan_request *r,
                                      struct error *err);
 void plan_work_fini(struct plan_work *w);
+/* item_sum of the node's instruction set. */
+static inline const uint64_t *plan_item_sum(const struct plan_work *w,
+                                            uint32_t node)
+{
+    return w->item_sum + (size_t)w->req.nodes[node].isa * (w->n_items + 1);
+}
 /* Pages that one context takes. */
 uint32_t plan_context_pages(const struct plan_work *w);
 /* Of a cache, whatever its layers: lists and counts. */

@@ -147,15 +147,17 @@ enum status plan_read_nodes(struct plan_node **out, uint32_t *n,
     json_t *root = plan_json_parse(text, len, "nodes", err);
     if (!root) return len > PLAN_JSON_MAX ? ST_TOO_LARGE : ST_INVALID;
     const size_t count = json_array_size(root);
-    struct plan_node *nodes = NULL;
-    enum status st = ST_OK;
     if (!json_is_array(root) || count < 1 || count > PLAN_NODES_MAX) {
-        st = error_set(err, ST_INVALID, "nodes: not a list of 1 to %d nodes",
-                       PLAN_NODES_MAX);
-    } else {
-        nodes = mem_zalloc_array(count, sizeof *nodes);
-        if (!nodes) st = error_set(err, ST_NO_MEMORY, "nodes");
+        json_decref(root);
+        return error_set(err, ST_INVALID, "nodes: not a list of 1 to %d nodes",
+                         PLAN_NODES_MAX);
     }
+    struct plan_node *nodes = mem_zalloc_array(count, sizeof *nodes);
+    if (!nodes) {
+        json_decref(root);
+        return error_set(err, ST_NO_MEMORY, "nodes");
+    }
+    enum status st = ST_OK;
     for (size_t i = 0; st == ST_OK && i < count; i++) {
         nodes[i].id = (uint32_t)i;
         st = read_node(&nodes[i], json_array_get(root, i), err);

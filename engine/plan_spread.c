@@ -30,7 +30,7 @@ struct spread {
 
 static uint64_t item_bytes(const struct spread *s, uint32_t node, uint32_t item)
 {
-    const uint64_t *sum = s->w->item_sum[s->w->req.nodes[node].isa];
+    const uint64_t *sum = plan_item_sum(s->w, node);
     const bool layer = item > 0 && item + 1 < s->w->n_items;
     return sum[item + 1] - sum[item] +
            (layer ? s->w->page_layer_bytes * s->n_pages : 0);
@@ -39,7 +39,9 @@ static uint64_t item_bytes(const struct spread *s, uint32_t node, uint32_t item)
 static uint64_t expert_bytes(const struct spread *s, uint32_t node,
                              uint32_t layer)
 {
-    return s->w->expert_bytes[s->w->req.nodes[node].isa][layer];
+    const struct plan_work *w = s->w;
+    const size_t isa = w->req.nodes[node].isa;
+    return w->expert_bytes[isa * w->m->n_layer + layer];
 }
 
 /* Without its experts, but with the table that finds them. */
@@ -48,7 +50,8 @@ static uint64_t block_bytes(const struct spread *s, uint32_t node,
 {
     const struct plan_work *w = s->w;
     if (item == 0 || item + 1 == w->n_items) return item_bytes(s, node, item);
-    return w->block_bytes[w->req.nodes[node].isa][item - 1] +
+    const size_t isa = w->req.nodes[node].isa;
+    return w->block_bytes[isa * w->m->n_layer + item - 1] +
            w->page_layer_bytes * s->n_pages +
            w->m->n_expert * sizeof(struct shard_expert);
 }
@@ -168,7 +171,7 @@ static void try_nodes(struct spread *s, const uint16_t *order, uint32_t n,
 static void try_order(struct spread *s, const uint16_t *order)
 {
     /* nodes with no room at all have no part in this */
-    uint16_t useful[PLAN_NODES_MAX];
+    uint16_t useful[PLAN_NODES_MAX] = {0};
     uint32_t n = 0, first = 0;
     uint64_t sum = 0;
     for (uint32_t i = 0; i < s->w->req.n_nodes; i++) {
@@ -219,7 +222,7 @@ enum status plan_spread(struct plan_layout *out, const struct plan_work *w,
     if (st == ST_OK) st = plan_layout_init(&s->best, w, err);
     if (st == ST_OK) {
         measure(s);
-        uint16_t order[PLAN_NODES_MAX];
+        uint16_t order[PLAN_NODES_MAX] = {0};
         for (uint32_t i = 0; plan_order(w, i, order); i++) {
             try_order(s, order);
         }

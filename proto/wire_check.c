@@ -299,8 +299,7 @@ static enum status check_result(const struct wire_result *r, struct error *err)
     }
     if (st != ST_OK) return st;
     if (r->n_whole > r->n_want) return wrong(err, "whole rows", r->n_whole);
-    return within("n_vocab", r->n_vocab, r->n_whole > 0,
-                  r->n_whole > 0 ? MODEL_VOCAB_MAX : 0, err);
+    return within("n_vocab", r->n_vocab, r->n_whole > 0, MODEL_VOCAB_MAX, err);
 }
 
 /* ---------------------------------------------------- exchange, bulk */

@@ -67,10 +67,11 @@ static void test_bytes(void **state)
     "s:a.shorts u32:9 u32:3 u64:3 u16:1 u16:2 u16:3 s:tokenizer u32:0 u8:1 "   \
     "s:splits u32:0 u8:2 "
     struct buf from =
-        assemble("raw:GGUF u32:2 u64:3 u64:15 "
+        assemble("raw:GGUF u32:2 u64:3 u64:16 "
                  "s:tokenizer.ggml.model u32:8 s:gpt2 " KEPT
                  "s:tokenizer.ggml.tokens u32:9 u32:8 u64:2 s:a s:b "
-                 "s:split.no u32:2 u16:0 s:split.count u32:2 u16:1 "
+                 "s:tokenizer.chat_template u32:8 s:x s:split.no u32:2 u16:0 "
+                 "s:split.count u32:2 u16:1 "
                  "s:split.tensors.count u32:5 u32:3 "
                  "s:last u32:2 u64:32 u64:2 u32:8 u64:192 "
                  "s:odd u32:1 u64:4 u32:99 u64:128 "

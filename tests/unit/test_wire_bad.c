@@ -339,7 +339,7 @@ static const struct bad {
     { WIRE_RESULT, "12~3,1", SAME, ST_INVALID, "columns of candidates" },
     { WIRE_RESULT, "3=3", SAME, ST_INVALID, "whole rows 3" },
     { WIRE_RESULT, "3=2", SAME, ST_INVALID, "where 4096 belong" },
-    { WIRE_RESULT, "3-", SAME, ST_INVALID, "n_vocab 512" },
+    { WIRE_RESULT, "3-", SAME, ST_INVALID, "where 0 belong" },
     { WIRE_RESULT, "4-", SAME, ST_INVALID, "n_vocab 0" },
     { WIRE_RESULT, "4=1048577", SAME, ST_INVALID, "n_vocab" },
     { WIRE_RESULT, "6*4097 7*16388 8*16388 9*4097", SAME, ST_TOO_LARGE, "4097 rows" },
