@@ -519,11 +519,16 @@ uint32_t cluster_plan_nodes(const struct cluster *c, struct plan_node *out,
         *p = (struct plan_node){
             .id = node->id,
             .memory_bytes = node->hello.memory_bytes,
+            .n_threads = node->hello.n_threads < POOL_THREADS_MAX
+                             ? node->hello.n_threads
+                             : POOL_THREADS_MAX,
             .read_bytes_per_s = node->report.read_bytes_per_s,
             .link_bytes_per_s = node->report.link_bytes_per_s,
             .link_latency_s = node->report.link_latency_s,
         };
         memcpy(p->name, node->hello.name, sizeof p->name);
+        /* a level that this build does not know packs as the widest we have */
+        if (!isa_by_name(node->hello.isa, &p->isa)) p->isa = ISA_AVX2;
         for (uint32_t r = 0; r < node->report.n_rates; r++) {
             const struct wire_rate *rate = &node->report.rates[r];
             if (rate->type >= QUANT_TYPE_END) continue;

@@ -18,6 +18,16 @@ const char *isa_name(enum isa isa)
     return isa < ISA_END ? isa_names[isa] : "unknown";
 }
 
+bool isa_by_name(const char *name, enum isa *out)
+{
+    for (int i = 0; i < ISA_END; i++) {
+        if (strcmp(name, isa_names[i]) != 0) continue;
+        *out = (enum isa)i;
+        return true;
+    }
+    return false;
+}
+
 enum isa cpu_isa(void)
 {
 #if defined(__x86_64__)

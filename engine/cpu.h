@@ -8,6 +8,8 @@
 
 /* "ref", "avx2": what POTLUCK_ISA takes. */
 const char *isa_name(enum isa isa);
+/* False if there is none of that name. */
+NODISCARD bool isa_by_name(const char *name, enum isa *out);
 
 /* The best level of this processor (and of what the kernel lets us use). */
 enum isa cpu_isa(void);

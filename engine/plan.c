@@ -297,7 +297,7 @@ void plan_layout_fini(struct plan_layout *l)
 /* Bytes that a node offers beyond those of an empty shard. */
 static uint64_t room_of(const struct plan_work *w, uint32_t node)
 {
-    const uint64_t base = w->fixed[node] + 2 * w->step_bytes[node];
+    const uint64_t base = w->fixed[node] + 3 * w->step_bytes[node];
     const uint64_t memory = w->req.nodes[node].memory_bytes;
     return memory > base ? memory - base : 0;
 }

@@ -81,11 +81,12 @@ struct plan_share { /* of a node */
     uint64_t memory_bytes;
     enum isa isa;
     uint32_t n_threads;
-    uint32_t n_steps; /* struct steps it needs at a time: 2 (one computes, one
-                         is being filled), 4 where it waits for experts of
-                         others, but at most the plan's n_steps; one more where
-                         it serves experts to others */
-    struct shard_bytes bytes; /* scratch and total with all of its steps */
+    uint32_t n_steps; /* struct steps for its stages, to be put into Assign: 2
+                         (one computes, one is being filled), 4 where it waits
+                         for experts of others, 1 without a stage; at most the
+                         plan's n_steps */
+    struct shard_bytes bytes; /* scratch and total with these steps and one
+                                 more, which serves experts to others */
     struct shard_spec spec;   /* owned by the plan */
 };
 

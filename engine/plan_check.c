@@ -16,31 +16,22 @@ uint32_t plan_layer_node(const struct plan *p, uint32_t layer)
     return p->n_nodes;
 }
 
-/* Experts of layers that the node has, on others (waits); of layers that
- * others have, on it (serves). */
-static void exchanges(const struct plan *p, uint32_t node, bool *waits,
-                      bool *serves)
+uint32_t plan_node_steps(const struct plan *p, uint32_t node)
 {
-    *waits = *serves = false;
+    uint32_t n = 1; /* without a stage it only serves */
     for (uint32_t i = 0; i < p->n_stages; i++) {
         const struct plan_stage *s = &p->stages[i];
+        if (s->node != node) continue;
+        if (n < STEPS_ALONE) n = STEPS_ALONE;
         for (uint32_t l = s->layer_first; l < s->layer_end; l++) {
             const uint16_t *e = p->expert_node + (size_t)l * MODEL_EXPERTS_MAX;
             for (uint32_t j = 0; j < MODEL_EXPERTS_MAX && e[j] != PLAN_NONE;
                  j++) {
-                if (e[j] == node && s->node != node) *serves = true;
-                if (e[j] != node && s->node == node) *waits = true;
+                if (e[j] != node) n = STEPS_WAITING;
             }
         }
     }
-}
-
-uint32_t plan_node_steps(const struct plan *p, uint32_t node)
-{
-    bool waits, serves;
-    exchanges(p, node, &waits, &serves);
-    const uint32_t n = waits ? STEPS_WAITING : STEPS_ALONE;
-    return (n < p->n_steps ? n : p->n_steps) + serves;
+    return n < p->n_steps ? n : p->n_steps;
 }
 
 struct shard_bytes plan_share_bytes(const struct plan *p, const struct model *m,
@@ -58,7 +49,8 @@ struct shard_bytes plan_share_bytes(const struct plan *p, const struct model *m,
         .outputs_max = p->outputs_max,
     };
     struct shard_bytes b = shard_plan(m, &s->spec, &o);
-    const uint64_t more = b.scratch * (s->n_steps - 1);
+    /* shard_plan counts one step; n_steps and the server's are there */
+    const uint64_t more = b.scratch * s->n_steps;
     b.scratch += more;
     if (__builtin_add_overflow(b.total, more, &b.total)) b.total = UINT64_MAX;
     return b;

@@ -71,7 +71,7 @@ uint32_t plan_context_pages(const struct plan_work *w);
 /* Of a cache, whatever its layers: lists and counts. */
 uint64_t plan_cache_fixed(const struct plan_work *w, uint32_t n_pages);
 /* Bytes of items [first, end), their experts included, with n_pages of cache
- * and n_steps steps, as shard_plan counts. */
+ * and n_steps steps (the server's too), as shard_plan counts. */
 uint64_t plan_range_bytes(const struct plan_work *w, uint32_t node,
                           uint32_t first, uint32_t end, uint32_t n_pages,
                           uint32_t n_steps);

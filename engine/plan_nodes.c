@@ -80,16 +80,6 @@ static enum status read_kernels(struct plan_node *to, json_t *kernels,
     return ST_OK;
 }
 
-static bool isa_by_name(const char *name, enum isa *out)
-{
-    for (int i = 0; name && i < ISA_END; i++) {
-        if (strcmp(isa_name((enum isa)i), name) != 0) continue;
-        *out = (enum isa)i;
-        return true;
-    }
-    return false;
-}
-
 static enum status read_node(struct plan_node *to, const json_t *o,
                              struct error *err)
 {
@@ -121,7 +111,8 @@ static enum status read_node(struct plan_node *to, const json_t *o,
                          "\"memory\" is not a size, as \"8G\"");
     }
     to->isa = ISA_AVX2;
-    if (isa && !isa_by_name(json_string_value(isa), &to->isa)) {
+    if (isa && (!json_is_string(isa) ||
+                !isa_by_name(json_string_value(isa), &to->isa))) {
         return error_set(err, ST_INVALID, "\"isa\" is not known");
     }
     if (threads) {

@@ -53,7 +53,7 @@ static enum status search_init(struct search *s, const struct plan_work *w,
     *s = (struct search){
         .w = w,
         .n_pages = n_pages,
-        .n_steps = w->req.n_steps == 1 ? 1 : 2,
+        .n_steps = w->req.n_steps == 1 ? 2 : 3,
         .n = w->n_items,
         .one = mem_zalloc_array(all, sizeof *s->one),
         .batch = mem_zalloc_array(all, sizeof *s->batch),

@@ -12,7 +12,7 @@
 
 /* Node counts tried for an order. */
 #define COUNTS_MAX 8
-/* Steps that a node may need here (plan.h, plan_share.n_steps). */
+/* Steps that a node may need here: plan_share.n_steps and the server's. */
 #define STEPS_HERE 5
 
 struct spread {

@@ -63,10 +63,10 @@ static struct shard_options options_of(const struct plan_request *r)
                                   .outputs_max = 4};
 }
 
-static struct shard_bytes two_steps(struct shard_bytes b)
+static struct shard_bytes three_steps(struct shard_bytes b)
 {
-    b.total += b.scratch;
-    b.scratch *= 2;
+    b.total += 2 * b.scratch;
+    b.scratch *= 3;
     return b;
 }
 
@@ -77,7 +77,7 @@ struct shard_bytes plan_rig_whole(const struct plan_request *r)
     assert_ok(shard_spec_whole(&spec, r->model, &rig_err));
     const struct shard_bytes b = shard_plan(r->model, &spec, &o);
     mem_free(spec.layers);
-    return two_steps(b);
+    return three_steps(b);
 }
 
 struct shard_bytes plan_rig_empty(const struct plan_request *r)
@@ -85,7 +85,7 @@ struct shard_bytes plan_rig_empty(const struct plan_request *r)
     const struct shard_options o = options_of(r);
     struct shard_layer_spec layers[MODEL_LAYERS_MAX] = {{.block = false}};
     const struct shard_spec spec = {.layers = layers};
-    return two_steps(shard_plan(r->model, &spec, &o));
+    return three_steps(shard_plan(r->model, &spec, &o));
 }
 
 void plan_rig_random_nodes(struct rng *rng, const struct model *m,
@@ -95,7 +95,7 @@ void plan_rig_random_nodes(struct rng *rng, const struct model *m,
     const struct shard_bytes empty = plan_rig_empty(&r);
     const double all = (double)plan_rig_whole(&r).total - (double)empty.total;
     double base = (double)empty.total;
-    if (m->n_expert) base += 1.5 * (double)empty.scratch;
+    if (m->n_expert) base += 2.0 / 3 * (double)empty.scratch;
     for (uint32_t i = 0; i < n; i++) {
         const double part = rng_unit(rng_u64(rng)) * 2 * plenty / n;
         const double gbps = 0.5 + (double)rng_below(rng, 40);

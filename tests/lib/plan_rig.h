@@ -21,7 +21,7 @@ struct plan_request plan_rig_request(const struct model *m,
                                      const struct plan_node *nodes, uint32_t n);
 
 /* Of the whole model on one node, with that request's options, 1 context and
- * 2 steps. */
+ * 3 steps. */
 struct shard_bytes plan_rig_whole(const struct plan_request *r);
 /* The same of a shard with nothing. */
 struct shard_bytes plan_rig_empty(const struct plan_request *r);

@@ -73,9 +73,8 @@ static void check_plan(const struct plan *p, const struct model *m)
         const struct shard_bytes b = bytes_of(p, m, i, p->n_pages);
         assert_int_equal(s->bytes.weights, b.weights);
         assert_int_equal(s->bytes.kv, b.kv);
-        assert_int_equal(s->bytes.scratch, b.scratch * s->n_steps);
-        assert_int_equal(s->bytes.total,
-                         b.total + b.scratch * (s->n_steps - 1));
+        assert_int_equal(s->bytes.scratch, b.scratch * (s->n_steps + 1));
+        assert_int_equal(s->bytes.total, b.total + b.scratch * s->n_steps);
         assert_true(s->bytes.total <= s->memory_bytes);
         const uint64_t kv = bytes_of(p, m, i, p->n_pages + 1).kv;
         if (s->bytes.total - b.kv + kv > s->memory_bytes) {
@@ -358,7 +357,7 @@ static void test_experts_go_elsewhere(void **state)
     /* a layer is a third of the model; a node has room for a quarter, and the
      * scratch of five steps */
     for (uint32_t i = 0; i < 8; i++) {
-        nodes[i].memory_bytes = empty.total + empty.scratch / 2 * 3 + whole / 4;
+        nodes[i].memory_bytes = empty.total + empty.scratch / 3 * 2 + whole / 4;
     }
     assert_ok(plan_make(&p, &r, &rig_err));
     check_plan(&p, &rig.model);
@@ -371,7 +370,7 @@ static void test_experts_go_elsewhere(void **state)
     r.n_nodes = 3;
     for (uint32_t i = 0; i < 3; i++) {
         nodes[i].memory_bytes =
-            empty.total + empty.scratch / 2 * 3 + four * 10 / 27;
+            empty.total + empty.scratch / 3 * 2 + four * 10 / 27;
     }
     assert_ok(plan_make(&p, &r, &rig_err));
     check_plan(&p, &rig.model);
@@ -541,7 +540,7 @@ static void test_plan_survives_every_failed_allocation(void **state)
         static const uint32_t percents[] = {200, 38, 30};
         for (uint32_t i = 0; i < 3; i++) {
             nodes[i] = plan_rig_node(i,
-                                     empty.total + empty.scratch / 2 * 3 +
+                                     empty.total + empty.scratch / 3 * 2 +
                                          whole / 100 * percents[round],
                                      1);
         }
