@@ -11,6 +11,7 @@
 #include "common/ring.h"
 #include "worker/assign.h"
 #include "worker/probe.h"
+#include "worker/result.h"
 
 #define RING_SIZE    1024
 #define IDLE_WAIT_MS 200
@@ -247,47 +248,6 @@ static enum status dispatch(struct exec *e, struct run *r, struct error *err)
 
 /* -------------------------------------------------------- leaving */
 
-static enum status scan_rows(struct exec *e, struct run *r,
-                             struct wire_result *out, float **whole,
-                             size_t *whole_bytes, struct error *err)
-{
-    const struct wire_step *s = &r->message.step;
-    const size_t row_bytes = e->shard->head.n_rows * sizeof(float);
-    uint32_t n_whole = 0;
-    for (uint32_t i = 0; i < s->n_want; i++) n_whole += s->samples[i].whole_row;
-    if (n_whole != 0) {
-        *whole = mem_alloc(n_whole * row_bytes);
-        if (!*whole) return error_set(err, ST_NO_MEMORY, "rows of logits");
-    }
-    *whole_bytes = n_whole * row_bytes;
-    out->n_whole = n_whole;
-    n_whole = 0;
-    for (uint32_t i = 0; i < s->n_want; i++) {
-        const struct wire_sample *w = &s->samples[i];
-        const struct head_params p = {.inv_temp = w->inv_temp,
-                                      .repeat = w->repeat,
-                                      .frequency = w->frequency,
-                                      .presence = w->presence,
-                                      .recent = w->recent,
-                                      .n_recent = w->n_recent,
-                                      .adjust = w->adjust,
-                                      .n_adjust = w->n_adjust,
-                                      .plain = w->plain,
-                                      .seed = w->seed,
-                                      .n = w->n};
-        float *row = step_logits(r->step, i);
-        const enum status st =
-            head_scan(&p, e->shard->vec, row, e->shard->vocab_first,
-                      e->shard->head.n_rows, e->part, err);
-        if (st != ST_OK) return st;
-        const struct head_part *const parts[] = {e->part};
-        head_finish(parts, 1, &out->rows[i]);
-        if (!w->whole_row) continue;
-        memcpy((char *)*whole + n_whole++ * row_bytes, row, row_bytes);
-    }
-    return ST_OK;
-}
-
 static enum status send_result(struct exec *e, struct run *r, struct error *err)
 {
     const struct wire_step *s = &r->message.step;
@@ -304,7 +264,8 @@ static enum status send_result(struct exec *e, struct run *r, struct error *err)
     if (s->n_want != 0) {
         m.result.rows = mem_zalloc_array(s->n_want, sizeof *m.result.rows);
         st = m.result.rows
-                 ? scan_rows(e, r, &m.result, &whole, &whole_bytes, err)
+                 ? result_scan(&m.result, r->step, e->shard, s, e->part, &whole,
+                               &whole_bytes, err)
                  : error_set(err, ST_NO_MEMORY, "result of %u rows", s->n_want);
     }
     if (st == ST_OK) {
@@ -363,7 +324,7 @@ static void advance_run(struct exec *e, struct run *r)
     if (st != ST_OK) fail_run(e, r, &err);
 }
 
-static void advance_runs(struct exec *e)
+static void advance_each(struct exec *e)
 {
     for (struct run *r = e->first, *next; r; r = next) {
         next = r->next;
@@ -385,8 +346,19 @@ static void advance_runs(struct exec *e)
             advance_run(e, r);
         }
     }
-    while (e->first && e->first->begun && e->first->state == STEP_DONE) {
-        finish_run(e, e->first);
+}
+
+/* What leaves makes room for runs that found all steps taken. */
+static void advance_runs(struct exec *e)
+{
+    bool left = true;
+    while (left) {
+        advance_each(e);
+        left = false;
+        while (e->first && e->first->begun && e->first->state == STEP_DONE) {
+            finish_run(e, e->first);
+            left = true;
+        }
     }
 }
 

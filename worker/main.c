@@ -15,6 +15,7 @@
 #include "engine/pool.h"
 #include "proto/limits.h"
 #include "worker/net.h"
+#include "worker/remember.h"
 
 #define EXIT_USAGE         2
 #define EXIT_REFUSED       5
@@ -177,7 +178,7 @@ static enum status find_join(struct settings *s, struct error *err)
         st = join_parse(&s->o.join, text, err);
         return st == ST_INVALID ? ST_USAGE : st;
     }
-    st = worker_remembered(&s->o.join, s->o.state_dir, err);
+    st = remember_read(&s->o.join, s->o.state_dir, err);
     if (st != ST_NOT_FOUND) return st;
     return error_set(err, ST_USAGE,
                      "which pool? give the join string that `potluck serve` "

@@ -11,14 +11,16 @@
 #include <uv.h>
 
 #include "common/clock.h"
-#include "engine/numerics.h"
 #include "proto/hash.h"
 #include "proto/net.h"
 #include "worker/cache.h"
 #include "worker/echo.h"
 #include "worker/exec.h"
 #include "worker/fetch.h"
+#include "worker/hello.h"
 #include "worker/link.h"
+#include "worker/post.h"
+#include "worker/remember.h"
 
 #define TICK_MS       500
 #define BURST         64 /* messages of the compute thread in one turn */
@@ -91,29 +93,9 @@ static void say_cache(void *arg, const char *line)
 
 /* ------------------------------------------------------------ sending */
 
-static struct net_frame frame(const void *data, size_t bytes)
-{
-    return (struct net_frame){data, bytes};
-}
-
-/* To a server; what cannot be sent is lost: every wait has a deadline. */
-static enum status post(struct net_socket *s, const struct wire_message *m,
-                        const void *tensor, size_t bytes)
-{
-    struct buf b;
-    if (!s) return ST_NOT_FOUND;
-    buf_init(&b, LIMIT_ASSIGN_BYTES);
-    enum status st = wire_write(&b, m, NULL);
-    if (st == ST_OK)
-        st = net_send(s, frame(b.data, b.len), frame(tensor, bytes));
-    buf_fini(&b);
-    return st;
-}
-
 static void tell(struct worker *w, const struct wire_message *m)
 {
-    const enum status st = post(w->control, m, NULL, 0);
-    (void)st;
+    post_or_lose(w->control, m);
 }
 
 static void tell_failure(struct worker *w, enum wire_kind kind, uint64_t epoch,
@@ -129,28 +111,13 @@ static void tell_failure(struct worker *w, enum wire_kind kind, uint64_t epoch,
         tell(w, &m);
         return;
     }
-    const enum status st = post(w->data_out, &m, NULL, 0);
-    (void)st;
+    post_or_lose(w->data_out, &m);
 }
 
 static void send_hello(struct worker *w)
 {
     struct wire_message m = {.kind = WIRE_HELLO};
-    struct wire_hello *h = &m.hello;
-    *h = (struct wire_hello){.protocol_min = PROTOCOL_MIN,
-                             .protocol_max = PROTOCOL_MAX,
-                             .numerics_version = NUMERICS_VERSION,
-                             .boot_id = w->boot_id,
-                             .n_threads = w->o->shard.n_threads,
-                             .memory_bytes = w->o->shard.memory_max,
-                             .data_port = w->data_port};
-    snprintf(h->name, sizeof h->name, "%s", w->o->name);
-    snprintf(h->build, sizeof h->build, "%s", WORKER_BUILD);
-    snprintf(h->isa, sizeof h->isa, "%s", isa_name(w->o->shard.isa));
-    snprintf(h->token, sizeof h->token, "%s", w->o->join.token);
-    char cpu[64];
-    cpu_model_name(cpu, sizeof cpu);
-    snprintf(h->cpu, sizeof h->cpu, "%.*s", LIMIT_NAME, cpu);
+    hello_fill(&m.hello, w->o, w->boot_id, w->data_port);
     tell(w, &m);
 }
 
@@ -336,15 +303,6 @@ static void begin_probe(struct worker *w)
     if (!w->probing) say(w, "no memory left to measure with");
 }
 
-static void send_echo(struct worker *w, struct wire_echo echo, uint32_t bytes)
-{
-    struct wire_message m = {.kind = WIRE_ECHO, .echo = echo};
-    void *tensor = bytes ? mem_zalloc(bytes) : NULL;
-    const enum status st = post(w->data_out, &m, tensor, tensor ? bytes : 0);
-    (void)st; /* no answer: the link's figures stay unknown */
-    mem_free(tensor);
-}
-
 /* Of what goes out, only echoes come back here. */
 static void on_data_out(void *arg, struct net_socket *s,
                         const uint8_t key[KEY_BYTES], const char *host,
@@ -362,28 +320,12 @@ static void on_data_out(void *arg, struct net_socket *s,
     uint32_t bytes;
     if (m.kind == WIRE_ECHO) {
         if (echo_reply(&w->echo, &m.echo, now, &next, &bytes)) {
-            send_echo(w, next, bytes);
+            post_echo(w->data_out, next, bytes);
         } else if (echo_done(&w->echo, now)) {
             begin_probe(w);
         }
     }
     wire_message_fini(&m);
-}
-
-static void answer_echo(struct net_socket *s, const uint8_t key[KEY_BYTES],
-                        const struct wire_echo *e)
-{
-    struct wire_message m = {.kind = WIRE_ECHO, .echo = {.n = e->n}};
-    struct buf b;
-    void *tensor = e->reply_bytes ? mem_zalloc(e->reply_bytes) : NULL;
-    buf_init(&b, LIMIT_HEADER_BYTES);
-    if (wire_write(&b, &m, NULL) == ST_OK && (tensor || !e->reply_bytes)) {
-        const enum status st = net_send_to(s, key, frame(b.data, b.len),
-                                           frame(tensor, e->reply_bytes));
-        (void)st;
-    }
-    buf_fini(&b);
-    mem_free(tensor);
 }
 
 /* A step or an exchange for the compute thread; m is taken over if it can be,
@@ -430,7 +372,7 @@ static void on_data_in(void *arg, struct net_socket *s,
         return;
     }
     if (m.kind == WIRE_ECHO)
-        answer_echo(s, key, &m.echo);
+        post_echo_answer(s, key, &m.echo);
     else
         to_exec(w, &m, tensor.data, tensor.bytes);
     wire_message_fini(&m);
@@ -534,8 +476,9 @@ static void deliver(struct worker *w, const struct exec_out *out)
     }
     struct net_socket *s = out->control ? w->control : socket_to(w, out->node);
     if (!s) return;
-    const enum status st = net_send(s, frame(out->header.data, out->header.len),
-                                    frame(out->tensor, out->tensor_bytes));
+    const enum status st =
+        net_send(s, (struct net_frame){out->header.data, out->header.len},
+                 (struct net_frame){out->tensor, out->tensor_bytes});
     if (st != ST_OK) {
         say(w, "a message to worker %u is lost: %s", out->node,
             status_text(st));
@@ -586,22 +529,6 @@ static void connect_coordinator(struct worker *w, const struct wire_welcome *m)
     if (st != ST_OK) tell_failure(w, WIRE_FAILURE, 0, 0, &err);
 }
 
-/* So that the next start needs no join string; our key is known there now. */
-static void remember(struct worker *w)
-{
-    char path[4096], text[JOIN_TEXT_BYTES];
-    struct join j = w->o->join;
-    j.token[0] = '\0';
-    join_format(text, &j);
-    snprintf(path, sizeof path, "%s/coordinator", w->o->state_dir);
-    FILE *f = fopen(path, "w");
-    if (f) fprintf(f, "%s\n", text);
-    if (!f || fclose(f) != 0) {
-        say(w, "%s: %s; the next start needs the join string", path,
-            strerror(errno));
-    }
-}
-
 static void on_welcome(struct worker *w, const struct wire_welcome *m)
 {
     if (!link_welcome(&w->link, m->coordinator_boot, m->node, m->heartbeat_ms,
@@ -611,7 +538,10 @@ static void on_welcome(struct worker *w, const struct wire_welcome *m)
     void_epoch(w);
     w->echoing = false;
     connect_coordinator(w, m);
-    remember(w);
+    struct error err;
+    if (remember_pool(&w->o->join, w->o->state_dir, &err) != ST_OK) {
+        say(w, "%s; the next start needs the join string", err.text);
+    }
     say(w, "joined %s as worker %u", w->coordinator, m->node);
 }
 
@@ -640,7 +570,7 @@ static void on_probe(struct worker *w)
     }
     w->echoing = true;
     const struct wire_echo first = echo_begin(&w->echo, clock_now_ns(), &bytes);
-    send_echo(w, first, bytes);
+    post_echo(w->data_out, first, bytes);
 }
 
 static void on_control(void *arg, struct net_socket *s,
@@ -744,20 +674,6 @@ static void on_signal(uv_signal_t *handle, int number)
 }
 
 /* --------------------------------------------------------------- life */
-
-enum status worker_remembered(struct join *out, const char *state_dir,
-                              struct error *err)
-{
-    char path[4096], text[JOIN_TEXT_BYTES + 1];
-    snprintf(path, sizeof path, "%s/coordinator", state_dir);
-    FILE *f = fopen(path, "r");
-    if (!f)
-        return error_set(err, ST_NOT_FOUND, "%s: %s", path, strerror(errno));
-    text[fread(text, 1, sizeof text - 1, f)] = '\0';
-    fclose(f);
-    const enum status st = join_parse(out, text, err);
-    return st == ST_OK ? st : error_prefix(err, st, "%s", path);
-}
 
 static enum status open_sockets(struct worker *w, struct error *err)
 {

@@ -32,9 +32,4 @@ struct worker_options {
 NODISCARD enum status worker_run(const struct worker_options *o, bool *refused,
                                  struct error *err);
 
-/* The join string of STATE/coordinator, kept by an earlier run (no token).
- * ST_NOT_FOUND: there is none. */
-NODISCARD enum status worker_remembered(struct join *out, const char *state_dir,
-                                        struct error *err);
-
 #endif

@@ -37,6 +37,7 @@ struct pool_rig {
     bool hold_partials; /* PARTIALS are kept back, as if lost */
     bool twice;         /* every PARTIALS comes twice */
     bool read_fails;
+    uint32_t n_steps; /* at each node */
     struct wire_message failure;
     /* of the steps in flight, by step id */
     struct want {
@@ -98,7 +99,8 @@ static uint32_t expert_of(uint32_t layer, uint32_t expert)
     return (layer + expert) % NODES;
 }
 
-static struct wire_assign assignment(uint32_t n, uint64_t epoch)
+static struct wire_assign assignment(uint32_t n, uint64_t epoch,
+                                     uint32_t n_steps)
 {
     struct wire_assign a = {.epoch = epoch,
                             .model_header = (uint8_t *)header.data,
@@ -111,7 +113,7 @@ static struct wire_assign assignment(uint32_t n, uint64_t epoch)
                             .rows_max = ROWS,
                             .outputs_max = OUTPUTS,
                             .kv_type = KV_F16,
-                            .n_steps = 3};
+                            .n_steps = n_steps};
     a.blocks = mem_zalloc(LAYERS);
     a.experts = mem_zalloc_array((size_t)4 * LAYERS, sizeof *a.experts);
     a.expert_node = mem_zalloc_array((size_t)LAYERS * MODEL_EXPERTS_MAX,
@@ -130,7 +132,7 @@ static struct wire_assign assignment(uint32_t n, uint64_t epoch)
 
 static void send_load(struct pool_rig *p, uint32_t n)
 {
-    struct exec_load load = {.assign = assignment(n, p->epoch),
+    struct exec_load load = {.assign = assignment(n, p->epoch, p->n_steps),
                              .self = n + 1,
                              .read = read_model,
                              .done = count_release,
@@ -321,9 +323,9 @@ static struct exec *open_exec(uint32_t n_threads)
     return e;
 }
 
-static void open_pool(struct pool_rig *p)
+static void open_pool(struct pool_rig *p, uint32_t n_steps)
 {
-    *p = (struct pool_rig){.epoch = 1};
+    *p = (struct pool_rig){.epoch = 1, .n_steps = n_steps};
     for (uint32_t n = 0; n < NODES; n++) {
         p->exec[n] = open_exec(1 + n % 2);
         send_load(p, n);
@@ -344,7 +346,7 @@ static void test_same_bits_as_one_shard(void **state)
 {
     (void)state;
     struct pool_rig p;
-    open_pool(&p);
+    open_pool(&p, 3);
     feed_all(&p);
     assert_int_equal(p.n_step_failed, 0);
     assert_true(p.n_dispatched > 20); /* experts did go from node to node */
@@ -362,8 +364,20 @@ static void test_answers_may_come_twice(void **state)
 {
     (void)state;
     struct pool_rig p;
-    open_pool(&p);
+    open_pool(&p, 3);
     p.twice = true;
+    feed_all(&p);
+    assert_int_equal(p.n_step_failed, 0);
+    close_pool(&p);
+}
+
+/* More in flight than fit: those that wait are taken up when one leaves, even
+ * if nothing else comes. */
+static void test_more_steps_than_fit(void **state)
+{
+    (void)state;
+    struct pool_rig p;
+    open_pool(&p, 1);
     feed_all(&p);
     assert_int_equal(p.n_step_failed, 0);
     close_pool(&p);
@@ -373,7 +387,7 @@ static void test_an_old_epoch_is_ignored(void **state)
 {
     (void)state;
     struct pool_rig p;
-    open_pool(&p);
+    open_pool(&p, 3);
     send_rows(&p, 7, 0, 0, 4); /* of a time that is not ours */
     feed_all(&p);              /* would fail if that had left anything */
     assert_int_equal(p.n_results, p.n_done);
@@ -385,7 +399,7 @@ static void test_a_step_that_cannot_run_fails(void **state)
 {
     (void)state;
     struct pool_rig p;
-    open_pool(&p);
+    open_pool(&p, 3);
     send_rows(&p, p.epoch, 0, 3, 5); /* positions 0 to 2 are not there */
     carry_until(&p, &p.n_step_failed, 1);
     assert_int_equal(p.failure.kind, WIRE_STEP_FAILED);
@@ -402,7 +416,7 @@ static void test_ends_in_mid_step(void **state)
 {
     (void)state;
     struct pool_rig p;
-    open_pool(&p);
+    open_pool(&p, 3);
     p.hold_partials = true;
     for (uint32_t i = 0; i < N_SEQS; i++) send_rows(&p, p.epoch, i, 0, 5);
     carry_until(&p, &p.n_dispatched, 2);
@@ -426,7 +440,7 @@ static void test_ends_in_mid_step(void **state)
 static void test_a_load_that_fails_says_why(void **state)
 {
     (void)state;
-    struct pool_rig p = {.epoch = 4, .read_fails = true};
+    struct pool_rig p = {.epoch = 4, .read_fails = true, .n_steps = 1};
     p.exec[0] = open_exec(1);
     send_load(&p, 0);
     carry_until(&p, &p.n_failed, 1);
@@ -446,7 +460,7 @@ static void test_a_load_that_fails_says_why(void **state)
 static void test_free_before_anything_ran(void **state)
 {
     (void)state;
-    struct pool_rig p = {.epoch = 1};
+    struct pool_rig p = {.epoch = 1, .n_steps = 1};
     p.exec[0] = open_exec(1);
     for (int i = 0; i < 5; i++) send_load(&p, 0);
     exec_free(p.exec[0]);
@@ -458,6 +472,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_same_bits_as_one_shard),
         cmocka_unit_test(test_answers_may_come_twice),
+        cmocka_unit_test(test_more_steps_than_fit),
         cmocka_unit_test(test_an_old_epoch_is_ignored),
         cmocka_unit_test(test_a_step_that_cannot_run_fails),
         cmocka_unit_test(test_ends_in_mid_step),

@@ -383,15 +383,18 @@ static void begin(struct coordinator *c)
 
 static void end(struct coordinator *c)
 {
-    char command[300];
     if (c->exit_code < 0) {
         kill(c->pid, SIGKILL);
         waitpid(c->pid, NULL, 0);
     }
     assert_true(net_rig_end(&c->net));
     mem_free(c->logits);
-    snprintf(command, sizeof command, "rm -rf %s", c->dir);
-    assert_int_equal(system(command), 0);
+    const char *const argv[] = {"/bin/rm", "-rf", c->dir, NULL};
+    const struct command remove = {.argv = argv};
+    struct outcome o;
+    assert_ok(run_command(&o, &remove, &rig_err));
+    assert_int_equal(o.code, 0);
+    outcome_fini(&o);
 }
 
 static void join_and_report(struct coordinator *c)
