@@ -54,6 +54,9 @@
 #define CURVE_BYTES   33
 #define HANDSHAKE_MAX 1024
 
+/* Also how soon a refused key is heard again: libzmq closes its connection
+ * only when this has run out. */
+#define HANDSHAKE_MS     3000
 #define RECONNECT_MS     100
 #define RECONNECT_MAX_MS 2000
 #define CONNECT_MS       3000
@@ -489,7 +492,7 @@ static bool set_options(struct net_socket *s)
            set_int(z, ZMQ_LINGER, 0) && set_int(z, ZMQ_IPV6, 0) &&
            set_int(z, ZMQ_SNDHWM, o->queue_max) &&
            set_int(z, ZMQ_RCVHWM, o->queue_max) &&
-           set_int(z, ZMQ_HANDSHAKE_IVL, ENROL_MS) &&
+           set_int(z, ZMQ_HANDSHAKE_IVL, HANDSHAKE_MS) &&
            set_int(z, ZMQ_HEARTBEAT_IVL, 0) && /* the control plane beats */
            set_int(z, ZMQ_ROUTER_MANDATORY, 1) &&
            set_int(z, ZMQ_ROUTER_HANDOVER, 1) &&
@@ -662,13 +665,6 @@ enum status net_connect(struct net_socket **out, struct net *n,
 
 /* ---------------------------------------------------------- sending */
 
-static bool copy_frame(zmq_msg_t *m, struct net_frame f)
-{
-    if (zmq_msg_init_size(m, f.bytes) != 0) return false;
-    if (f.bytes > 0) memcpy(zmq_msg_data(m), f.data, f.bytes);
-    return true;
-}
-
 /* The route first: it alone can be refused.  Once it is taken, the pipe takes
  * the rest of the message whatever the mark says. */
 static enum status send_route(struct net_socket *s, const void *route, size_t n)
@@ -682,8 +678,10 @@ static enum status send_route(struct net_socket *s, const void *route, size_t n)
     return ST_OK;
 }
 
-static void send_frame(struct net_socket *s, zmq_msg_t *m, int more)
+static void send_frame(struct net_socket *s, zmq_msg_t *m, struct net_frame f,
+                       int more)
 {
+    if (f.bytes > 0) memcpy(zmq_msg_data(m), f.data, f.bytes);
     while (zmq_msg_send(m, s->zmq, ZMQ_DONTWAIT | more) < 0 &&
            zmq_errno() == EINTR) {
         continue;
@@ -698,9 +696,11 @@ static enum status send_message(struct net_socket *s, const void *route,
     const size_t max = s->options.message_max;
     if (header.bytes == 0) return ST_INVALID;
     if (header.bytes > max || tensor.bytes > max) return ST_TOO_LARGE;
+    /* Memory before the route, so that no message ends in the middle; the
+     * copies after it, so that a full queue costs little. */
     zmq_msg_t h, t;
-    if (!copy_frame(&h, header)) return ST_NO_MEMORY;
-    if (!copy_frame(&t, tensor)) {
+    if (zmq_msg_init_size(&h, header.bytes) != 0) return ST_NO_MEMORY;
+    if (zmq_msg_init_size(&t, tensor.bytes) != 0) {
         zmq_msg_close(&h);
         return ST_NO_MEMORY;
     }
@@ -711,9 +711,9 @@ static enum status send_message(struct net_socket *s, const void *route,
         zmq_msg_close(&t);
         return st;
     }
-    send_frame(s, &h, tensor.bytes > 0 ? ZMQ_SNDMORE : 0);
+    send_frame(s, &h, header, tensor.bytes > 0 ? ZMQ_SNDMORE : 0);
     if (tensor.bytes > 0) {
-        send_frame(s, &t, 0);
+        send_frame(s, &t, tensor, 0);
     } else {
         zmq_msg_close(&t);
     }
