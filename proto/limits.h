@@ -34,4 +34,6 @@
 #define ENROL_MS      5000 /* for the one Hello of an unknown key */
 #define TOKEN_MINUTES 60
 
+_Static_assert(KEY_BYTES == 32, "CURVE keys and BLAKE2b-256");
+
 #endif

@@ -516,7 +516,7 @@ static struct shard_options options_of(struct exec *e)
 static enum status make_steps(struct exec *e, struct error *err)
 {
     e->n_steps = e->assign.n_steps;
-    e->steps = mem_zalloc_array(e->n_steps, sizeof *e->steps);
+    e->steps = mem_zalloc_array(e->n_steps, sizeof(struct step *));
     e->step_used = mem_zalloc_array(e->n_steps, sizeof *e->step_used);
     e->part = mem_alloc(sizeof *e->part);
     if (!e->steps || !e->step_used || !e->part) {

@@ -7,7 +7,7 @@
 
 static const struct {
     const char *kind, *hex;
-} wire_golden[] = {
+} wire_golden[] __attribute__((unused)) = {
     {"Hello", "82014508011001180121efcdab89674523012a0470632d333205302e312e303a"
               "0f436f72652069352d3334373020c2b542036176784a0574306b656e50045880"
               "8080800860bbb902"},
