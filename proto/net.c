@@ -219,7 +219,7 @@ static void deliver(struct net_socket *s)
     const struct net_frame header = frame_of(s, 1), tensor = frame_of(s, 2);
     if (s->n_frames > DATA_FRAMES || header.bytes == 0 || header.bytes > max ||
         tensor.bytes > max) {
-        if (s->kind == KIND_SERVER) net_peers_drop(s->peers, key);
+        net_drop(s, key); /* malformed */
         return;
     }
     s->counters.received_messages++;
@@ -342,7 +342,7 @@ static void pump(struct net_socket *s)
     while (!s->closed) {
         if (messages == BURST_MESSAGES || frames == BURST_FRAMES ||
             bytes >= BURST_BYTES) {
-            touch(s);
+            touch(s); /* the rest of the burst */
             return;
         }
         size_t n;
