@@ -32,6 +32,7 @@ enum status cluster_create(struct cluster **out, const struct cluster_config *c,
     if (!cl) return error_set(err, ST_NO_MEMORY, "table of nodes");
     cl->config = *c;
     cl->next_id = 1;
+    cl->epoch = c->first_epoch;
     snprintf(cl->why, sizeof cl->why, "waiting for workers to join");
     *out = cl;
     return ST_OK;
@@ -61,6 +62,11 @@ bool cluster_action(struct cluster *c, struct cluster_action *out)
     c->first_action = (c->first_action + 1) % ACTIONS_MAX;
     c->n_actions--;
     return true;
+}
+
+bool cluster_action_waits(const struct cluster *c)
+{
+    return c->n_actions != 0;
 }
 
 static void to_node(struct cluster *c, enum cluster_action_kind kind,

@@ -89,7 +89,9 @@ struct cluster_action {
 
 struct cluster_config {
     uint64_t boot;
-    uint32_t wait_for; /* --workers N (the coordinator's own not counted) */
+    uint64_t first_epoch; /* epochs count up from here: not those of a boot
+                             before, whose messages may still come */
+    uint32_t wait_for;    /* --workers N (the coordinator's own not counted) */
     bool local; /* the coordinator's own worker takes part: wait for it too */
     uint8_t local_key[KEY_BYTES];
     uint64_t settle_ns; /* after the last join before planning; 0 in tests */
@@ -128,6 +130,7 @@ void cluster_tick(struct cluster *c, uint64_t now_ns);
 uint64_t cluster_deadline(const struct cluster *c);
 
 bool cluster_action(struct cluster *c, struct cluster_action *out);
+bool cluster_action_waits(const struct cluster *c);
 
 enum pool_state cluster_state(const struct cluster *c);
 uint64_t cluster_epoch(const struct cluster *c);

@@ -25,6 +25,7 @@ struct core_config {
     enum kv_type kv_type;
     const char *plan_json; /* --plan FILE's text; NULL: the planner decides */
     size_t plan_json_bytes;
+    bool spread; /* no plan_json: use every worker, whether it helps or not */
     uint32_t queue_max;     /* waiting prompts; more are refused */
     uint64_t first_request; /* requests count up from here; never reused across
                                boots: take the boot's time in ns */

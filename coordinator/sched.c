@@ -14,6 +14,7 @@ struct request {
     uint32_t n_sent;                    /* rows that have gone out */
     uint32_t n_flying;                  /* of them, rows without a result */
     uint32_t n_pages;
+    bool again;      /* its last row has gone out and goes out once more */
     uint64_t served; /* turn of its last decode row: the oldest goes first */
     enum request_state state;
     struct request *next; /* in order of submission */
@@ -37,7 +38,8 @@ struct sched {
     uint32_t free_pages;
     uint64_t next_step, turn;
     struct flight *flights; /* [n_steps] */
-    struct kv_op *ops;      /* [n_seq_max] */
+    struct kv_op *ops;      /* [2 * n_seq_max] */
+    uint32_t n_ops;         /* of the step being made */
     struct step_row *rows;  /* [rows_max] */
 };
 
@@ -61,7 +63,7 @@ static bool make_arrays(struct sched *s, const struct sched_config *c)
     s->c = *c;
     s->free_pages = c->n_pages;
     s->flights = mem_zalloc_array(c->n_steps, sizeof *s->flights);
-    s->ops = mem_zalloc_array(c->n_seq_max, sizeof *s->ops);
+    s->ops = mem_zalloc_array((size_t)2 * c->n_seq_max, sizeof *s->ops);
     s->rows = mem_zalloc_array(c->rows_max, sizeof *s->rows);
     if (!s->flights || !s->ops || !s->rows) return false;
     for (uint32_t i = 0; i < c->n_steps; i++) {
@@ -77,7 +79,7 @@ enum status sched_create(struct sched **out, const struct sched_config *c,
 {
     struct sched *s = mem_zalloc(sizeof *s);
     if (!s) return error_set(err, ST_NO_MEMORY, "scheduler");
-    s->next_step = 1;
+    s->next_step = c->first_step ? c->first_step : 1;
     if (!make_arrays(s, c)) {
         sched_free(s);
         return error_set(err, ST_NO_MEMORY, "scheduler of %u steps of %u rows",
@@ -221,21 +223,21 @@ static void admit(struct sched *s)
 
 /* Sequences that are over everywhere: their pages can be used from the step
  * on that carries the operation. */
-static uint32_t collect_freed(struct sched *s)
+static void collect_freed(struct sched *s)
 {
-    uint32_t n = 0;
+    s->n_ops = 0;
     for (struct request *r = s->first, *next; r; r = next) {
         next = r->next;
         if (r->state != REQUEST_OVER || r->n_flying != 0) continue;
-        if (n == s->c.n_seq_max) break;
+        if (s->n_ops == s->c.n_seq_max) break;
         s->free_pages += r->n_pages;
         s->n_running--;
-        if (r->n_sent != 0) {
-            s->ops[n++] = (struct kv_op){.kind = KV_OP_FREE, .seq = r->id};
+        if (r->n_sent != 0 || r->again) {
+            s->ops[s->n_ops++] =
+                (struct kv_op){.kind = KV_OP_FREE, .seq = r->id};
         }
         unlink_request(s, r);
     }
-    return n;
 }
 
 static bool decoding(const struct request *r)
@@ -257,6 +259,11 @@ static struct request *next_decode(const struct sched *s)
 static void put_row(struct sched *s, struct flight *f, struct request *r)
 {
     const uint32_t pos = r->n_sent++;
+    if (r->again) { /* at most once a running request: there is room */
+        s->ops[s->n_ops++] =
+            (struct kv_op){.kind = KV_OP_TRUNCATE, .seq = r->id, .n = pos};
+        r->again = false;
+    }
     const bool want = r->n_sent >= r->n_prompt;
     s->rows[f->n_rows] = (struct step_row){
         .seq = r->id, .pos = pos, .token = r->tokens[pos], .want = want};
@@ -301,17 +308,17 @@ bool sched_next(struct sched *s, uint64_t now_ns,
         if (s->flights[i].step == 0) f = &s->flights[i];
     }
     if (!f) return false;
-    const uint32_t n_ops = collect_freed(s);
+    collect_freed(s);
     admit(s);
     f->n_rows = 0;
     const uint32_t n_want = fill(s, f);
-    if (f->n_rows == 0 && n_ops == 0) return false;
+    if (f->n_rows == 0 && s->n_ops == 0) return false;
     f->step = s->next_step++;
     f->deadline_ns = now_ns + 10 * predicted_ns(arg, f->n_rows) + 5 * SECOND_NS;
     *out = (struct sched_step){
         .step = f->step,
         .ops = s->ops,
-        .n_ops = n_ops,
+        .n_ops = s->n_ops,
         .rows = s->rows,
         .n_rows = f->n_rows,
         .n_want = n_want,
@@ -320,15 +327,44 @@ bool sched_next(struct sched *s, uint64_t now_ns,
     return true;
 }
 
+static struct flight *find_flight(struct sched *s, uint64_t step)
+{
+    for (uint32_t i = 0; step != 0 && i < s->c.n_steps; i++) {
+        if (s->flights[i].step == step) return &s->flights[i];
+    }
+    return NULL;
+}
+
+bool sched_failed(struct sched *s, uint64_t step,
+                  void (*lost)(void *arg, uint64_t request), void *arg)
+{
+    struct flight *f = find_flight(s, step);
+    if (!f) return false;
+    f->step = 0;
+    for (uint32_t i = 0; i < f->n_rows; i++) f->rows[i].request->n_flying--;
+    for (uint32_t i = 0; i < f->n_rows; i++) {
+        struct request *r = f->rows[i].request;
+        if (r->state != REQUEST_RUNNING) continue;
+        finish(s, r);
+        lost(arg, r->id);
+    }
+    return true;
+}
+
+void sched_again(struct sched *s, uint64_t request)
+{
+    struct request *r = find(s, request);
+    if (!r || r->state != REQUEST_RUNNING) return;
+    assert(r->n_sent == r->n_tokens && r->n_flying == 0);
+    r->n_sent--;
+    r->again = true;
+}
+
 bool sched_done(struct sched *s, uint64_t step,
                 void (*row)(void *arg, uint64_t request, uint32_t i), void *arg)
 {
-    struct flight *f = NULL;
-    for (uint32_t i = 0; step != 0 && i < s->c.n_steps && !f; i++) {
-        if (s->flights[i].step == step) f = &s->flights[i];
-    }
+    struct flight *f = find_flight(s, step);
     if (!f) return false;
-    f->step = 0;
     for (uint32_t i = 0; i < f->n_rows; i++) f->rows[i].request->n_flying--;
     uint32_t n = 0;
     for (uint32_t i = 0; i < f->n_rows; i++) {
@@ -337,10 +373,16 @@ bool sched_done(struct sched *s, uint64_t step,
         if (r->state == REQUEST_RUNNING) row(arg, r->id, n);
         n++;
     }
+    f->step = 0; /* last: what row does may ask for further steps */
     return true;
 }
 
 /* ----------------------------------------------------------- looking */
+
+uint64_t sched_next_step(const struct sched *s)
+{
+    return s->next_step;
+}
 
 uint64_t sched_overdue(const struct sched *s, uint64_t now_ns)
 {

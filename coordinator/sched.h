@@ -26,6 +26,7 @@ struct sched_config {
     uint32_t rows_max, outputs_max; /* of a step */
     uint32_t n_steps;               /* in flight */
     uint32_t queue_max;
+    uint64_t first_step; /* for sched_create: steps count up from here; 0: 1 */
 };
 
 struct sched;
@@ -67,6 +68,13 @@ bool sched_next(struct sched *s, uint64_t now_ns,
 bool sched_done(struct sched *s, uint64_t step,
                 void (*row)(void *arg, uint64_t request, uint32_t i),
                 void *arg);
+/* The step will not be done: its requests are over (freed on every stage by
+ * the next step); lost is told each of those that still ran, once. */
+bool sched_failed(struct sched *s, uint64_t step,
+                  void (*lost)(void *arg, uint64_t request), void *arg);
+/* From row(): that row once more, in a later step (its position is truncated
+ * away first), instead of a token. */
+void sched_again(struct sched *s, uint64_t request);
 /* The token after that row; the request goes on. */
 void sched_token(struct sched *s, uint64_t request, int32_t token);
 /* The request is complete: freed on every stage by the next step. */
@@ -75,6 +83,8 @@ void sched_end(struct sched *s, uint64_t request);
 /* A step over its deadline: its number, or 0. */
 uint64_t sched_overdue(const struct sched *s, uint64_t now_ns);
 uint64_t sched_deadline(const struct sched *s); /* UINT64_MAX: none */
+/* The number that the next step will have. */
+uint64_t sched_next_step(const struct sched *s);
 
 /* The epoch ended: every request, running or waiting; then it is empty and
  * can be configured anew. Waiting ones may be submitted again. */
