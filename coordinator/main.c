@@ -1,0 +1,143 @@
+/* main.c - potluck-coordinator, which `potluck serve` starts: options in, exit
+ * code out. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "common/options.h"
+#include "coordinator/net.h"
+#include "engine/numerics.h"
+
+#define EXIT_USAGE    2
+#define DEFAULT_PORT  7420
+#define DEFAULT_USERS 4
+#define DEFAULT_QUEUE 1000
+#define USERS_MAX     1024
+
+struct settings {
+    struct coordinator_options o;
+    const char *listen, *objective, *kv;
+    char host[LIMIT_ADDRESS + 1];
+    bool no_local, no_beacon, help, version;
+};
+
+static enum status set_listen(struct settings *s, struct error *err)
+{
+    const char *colon = strrchr(s->listen, ':');
+    const size_t n = colon ? (size_t)(colon - s->listen) : strlen(s->listen);
+    unsigned long port = DEFAULT_PORT;
+    if (colon) {
+        char *end;
+        port = strtoul(colon + 1, &end, 10);
+        if (end == colon + 1 || *end != '\0') port = UINT32_MAX;
+    }
+    if (n == 0 || n > LIMIT_ADDRESS || port > UINT16_MAX) {
+        return error_set(err, ST_USAGE, "--listen %s: ADDRESS or ADDRESS:PORT",
+                         s->listen);
+    }
+    memcpy(s->host, s->listen, n);
+    s->host[n] = '\0';
+    s->o.host = s->host;
+    s->o.port = (uint32_t)port;
+    return ST_OK;
+}
+
+static enum status finish(struct settings *s, size_t n_words, struct error *err)
+{
+    if (n_words == 0) {
+        return error_set(err, ST_USAGE, "serve needs a model file");
+    }
+    if (s->objective &&
+        !plan_objective_by_name(s->objective, &s->o.objective)) {
+        return error_set(err, ST_USAGE,
+                         "--objective %s: latency, throughput or mixed",
+                         s->objective);
+    }
+    if (s->kv && !kv_type_by_name(s->kv, &s->o.kv_type)) {
+        return error_set(err, ST_USAGE, "--kv %s: f16 or f32", s->kv);
+    }
+    if (s->o.spread && s->o.plan_path) {
+        return error_set(err, ST_USAGE, "--spread and --plan: one of them");
+    }
+    if (s->no_local && s->o.local_memory) {
+        return error_set(err, ST_USAGE,
+                         "--memory is for this machine's own worker, which "
+                         "--no-local leaves out");
+    }
+    s->o.local = !s->no_local;
+    s->o.beacon = !s->no_beacon;
+    return set_listen(s, err);
+}
+
+int main(int argc, char **argv)
+{
+    struct settings s = {.listen = "0.0.0.0:7420"};
+    struct error err;
+    s.o.http = "127.0.0.1:7421";
+    s.o.objective = PLAN_MIXED;
+    s.o.n_users = DEFAULT_USERS;
+    s.o.queue_max = DEFAULT_QUEUE;
+    s.o.kv_type = KV_F16;
+    const struct option table[] = {
+        {"--listen", 0, OPTION_STRING, &s.listen, "ADDR[:PORT]",
+         "for workers (default 0.0.0.0:7420; port 0: any)", 0, 0},
+        {"--http", 0, OPTION_STRING, &s.o.http, "ADDR:PORT",
+         "for prompts (default 127.0.0.1:7421; port 0: any)", 0, 0},
+        {"--advertise", 0, OPTION_STRING, &s.o.advertise, "HOST",
+         "this machine's name or address in the join string", 0, 0},
+        {"--workers", 0, OPTION_U32, &s.o.n_workers, "N",
+         "wait for N workers before planning, this machine's not counted", 0,
+         LIMIT_NODES},
+        {"--no-local", 0, OPTION_FLAG, &s.no_local, NULL,
+         "this machine computes nothing itself", 0, 0},
+        {"--threads", 't', OPTION_STRING, &s.o.local_threads, "N",
+         "compute threads of this machine's own worker", 0, 0},
+        {"--memory", 0, OPTION_STRING, &s.o.local_memory, "SIZE",
+         "memory that this machine's own worker offers, as in 6G", 0, 0},
+        {"--ctx", 'c', OPTION_U32, &s.o.n_ctx, "N",
+         "longest prompt and answer, in tokens (default: up to 4096)", 1,
+         MODEL_CTX_MAX},
+        {"--kv", 0, OPTION_STRING, &s.kv, "TYPE",
+         "key/value cache: f16 (default) or f32", 0, 0},
+        {"--users", 0, OPTION_U32, &s.o.n_users, "N",
+         "how many write at once, for the plan (default 4)", 1, USERS_MAX},
+        {"--objective", 0, OPTION_STRING, &s.objective, "WHAT",
+         "plan for latency, throughput or mixed (default)", 0, 0},
+        {"--plan", 0, OPTION_STRING, &s.o.plan_path, "FILE",
+         "who computes what, as potluck plan --json writes it", 0, 0},
+        {"--spread", 0, OPTION_FLAG, &s.o.spread, NULL,
+         "use every worker, even where fewer were faster", 0, 0},
+        {"--queue", 0, OPTION_U32, &s.o.queue_max, "N",
+         "prompts at once, waiting ones included (default 1000)", 1, 100000},
+        {"--no-beacon", 0, OPTION_FLAG, &s.no_beacon, NULL,
+         "do not announce this pool on the LAN", 0, 0},
+        {"--state", 0, OPTION_STRING, &s.o.state_dir, "DIR",
+         "keeps keys (default: ~/.local/state/potluck/coordinator)", 0, 0},
+        {"--help", 'h', OPTION_FLAG, &s.help, NULL, "this text", 0, 0},
+        {"--version", 0, OPTION_FLAG, &s.version, NULL, "versions", 0, 0},
+    };
+    static const char usage[] =
+        "usage: potluck-coordinator MODEL.gguf [OPTIONS]\n\nServes a model on "
+        "the PCs that join; prints the string with which they do.\n\n";
+    size_t n_words = 0;
+    umask(077); /* keys, the join string */
+    enum status st = options_parse(table, COUNT_OF(table), argc, argv,
+                                   &s.o.model_path, 1, &n_words, &err);
+    if (st == ST_OK && (s.help || s.version)) {
+        if (s.help) {
+            fputs(usage, stdout);
+            options_help(table, COUNT_OF(table), stdout);
+        } else {
+            printf("potluck-coordinator " COORDINATOR_BUILD
+                   " (protocol %d, numerics %d)\n",
+                   PROTOCOL_MAX, NUMERICS_VERSION);
+        }
+        return EXIT_SUCCESS;
+    }
+    if (st == ST_OK) st = finish(&s, n_words, &err);
+    if (st == ST_OK) st = coordinator_run(&s.o, &err);
+    if (st == ST_OK) return EXIT_SUCCESS;
+    fprintf(stderr, "potluck-coordinator: %s\n", err.text);
+    return st == ST_USAGE ? EXIT_USAGE : EXIT_FAILURE;
+}
