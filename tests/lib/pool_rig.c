@@ -1,0 +1,359 @@
+/* pool_rig.c - see the header. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <setjmp.h>
+#include <cmocka.h>
+
+#include "tests/lib/pool_rig.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "common/clock.h"
+
+/* Only what hangs takes so long, under a sanitizer on a busy machine too. */
+#define DEADLINE_S 120
+#define ARGS_MAX   64
+
+const char *pool_path(struct pool_rig *r, const char *name)
+{
+    static char paths[16][512];
+    static unsigned next;
+    char *path = paths[next++ % 16];
+    snprintf(path, sizeof paths[0], "%s/%s", r->dir, name);
+    return path;
+}
+
+static void nap(void)
+{
+    const struct timespec t = {.tv_nsec = 20 * 1000 * 1000};
+    nanosleep(&t, NULL);
+}
+
+static void show_log(struct pool_rig *r, const char *who)
+{
+    char name[64], line[1000];
+    snprintf(name, sizeof name, "%s.log", who);
+    FILE *f = fopen(pool_path(r, name), "r");
+    while (f && fgets(line, sizeof line, f)) print_message("%s: %s", who, line);
+    if (f) fclose(f);
+}
+
+static void give_up(struct pool_rig *r, const char *what)
+{
+    show_log(r, "coordinator");
+    for (uint32_t i = 1; i < 8; i++) {
+        char who[16];
+        snprintf(who, sizeof who, "pc-%u", i);
+        show_log(r, who);
+    }
+    fail_msg("%s did not happen within %d s", what, DEADLINE_S);
+}
+
+void pool_begin(struct pool_rig *r)
+{
+    const char *parent = getenv("TMPDIR");
+    *r = (struct pool_rig){0};
+    snprintf(r->dir, sizeof r->dir, "%s/pool_XXXXXX", parent ? parent : "/tmp");
+    assert_non_null(mkdtemp(r->dir));
+}
+
+/* ----------------------------------------------------------- programs */
+
+static pid_t start(struct pool_rig *r, const char *const *argv, const char *log,
+                   const char *out)
+{
+    const pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid > 0) return pid;
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    const int fd = open(pool_path(r, log), O_WRONLY | O_CREAT | O_APPEND, 0600);
+    const int to =
+        out ? open(pool_path(r, out), O_WRONLY | O_CREAT | O_TRUNC, 0600) : fd;
+    const int null = open("/dev/null", O_RDONLY);
+    if (fd < 0 || to < 0 || null < 0 || dup2(null, 0) < 0 || dup2(to, 1) < 0 ||
+        dup2(fd, 2) < 0) {
+        _exit(126);
+    }
+    execvp(argv[0], (char *const *)(uintptr_t)argv);
+    _exit(127);
+}
+
+struct args {
+    const char *v[ARGS_MAX + 1];
+    size_t n;
+};
+
+static void add(struct args *a, const char *const *more)
+{
+    for (; more && *more; more++) {
+        assert_true(a->n < ARGS_MAX);
+        a->v[a->n++] = *more;
+    }
+}
+
+static int ended(pid_t pid)
+{
+    int status = 0;
+    for (uint64_t end = clock_now_ns() + DEADLINE_S * UINT64_C(1000000000);;) {
+        const pid_t got = waitpid(pid, &status, WNOHANG);
+        if (got == pid) break;
+        if (clock_now_ns() > end) {
+            kill(pid, SIGKILL);
+            waitpid(pid, &status, 0);
+            fail_msg("process %d did not end within %d s", (int)pid,
+                     DEADLINE_S);
+        }
+        nap();
+    }
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+}
+
+int pool_wait_exit(pid_t pid)
+{
+    return ended(pid);
+}
+
+/* First line of a file, without its newline; false: it is not there yet. */
+static bool read_line(const char *path, char *out, size_t max)
+{
+    FILE *f = fopen(path, "r");
+    const bool ok = f && fgets(out, (int)max, f) && strchr(out, '\n');
+    if (f) fclose(f);
+    if (ok) out[strcspn(out, "\n")] = '\0';
+    return ok;
+}
+
+static bool take_addresses(struct pool_rig *r)
+{
+    json_t *j = json_load_file(pool_path(r, "state/addresses.json"), 0, NULL);
+    const char *http = json_string_value(json_object_get(j, "http"));
+    const char *listen = json_string_value(json_object_get(j, "listen"));
+    const json_int_t pid = json_integer_value(json_object_get(j, "pid"));
+    const bool ok =
+        http && listen && pid == (json_int_t)r->coordinator &&
+        read_line(pool_path(r, "state/join"), r->join, sizeof r->join);
+    if (ok) {
+        snprintf(r->http, sizeof r->http, "http://%s", http);
+        snprintf(r->http_address, sizeof r->http_address, "%s", http);
+        snprintf(r->listen, sizeof r->listen, "%s", listen);
+    }
+    json_decref(j);
+    return ok;
+}
+
+void pool_serve(struct pool_rig *r, const char *model, const char *const *more)
+{
+    char program[4096], listen[80];
+    const char *host = r->host ? r->host : "127.0.0.1";
+    snprintf(listen, sizeof listen, "%s:0", host);
+    struct args a = {.n = 0};
+    add(&a, r->coordinator_prefix);
+    add(&a,
+        (const char *const[]){
+            built_program(program, "potluck-coordinator"), model, "--listen",
+            r->listen[0] ? r->listen : listen, "--http",
+            r->http_address[0] ? r->http_address : "127.0.0.1:0", "--no-local",
+            "--no-beacon", "--state", pool_path(r, "state"), NULL});
+    add(&a, more);
+    r->coordinator = start(r, a.v, "coordinator.log", NULL);
+    for (uint64_t end = clock_now_ns() + DEADLINE_S * UINT64_C(1000000000);
+         !take_addresses(r); nap()) {
+        int status;
+        if (waitpid(r->coordinator, &status, WNOHANG) == r->coordinator) {
+            r->coordinator = 0;
+            give_up(r, "the coordinator's start");
+        }
+        if (clock_now_ns() > end) give_up(r, "the coordinator's start");
+    }
+}
+
+void pool_join(struct pool_rig *r, uint32_t i, const char *const *more)
+{
+    char program[4096], name[16], log[32], dir[32], cache[32];
+    assert_true(i < POOL_RIG_WORKERS);
+    snprintf(name, sizeof name, "pc-%u", i);
+    snprintf(log, sizeof log, "pc-%u.log", i);
+    snprintf(dir, sizeof dir, "worker-%u", i);
+    snprintf(cache, sizeof cache, "cache-%u", i);
+    struct args a = {.n = 0};
+    add(&a, r->worker_prefix[i]);
+    add(&a, (const char *const[]){built_program(program, "potluck-worker"),
+                                  "--name", name, "--state", pool_path(r, dir),
+                                  "--cache", pool_path(r, cache), "--threads",
+                                  "1", "--memory", "1G", "--join-file",
+                                  pool_path(r, "state/join"), NULL});
+    add(&a, more);
+    r->workers[i] = start(r, a.v, log, NULL);
+}
+
+void pool_join_all(struct pool_rig *r, uint32_t n)
+{
+    for (uint32_t i = 1; i <= n; i++) pool_join(r, i, NULL);
+}
+
+/* -------------------------------------------------------------- status */
+
+json_t *pool_status(struct pool_rig *r)
+{
+    struct outcome o = CLI("status", "--json", "--host", r->http);
+    json_t *j = o.code == 0 ? json_loadb(o.out.data, o.out.len, 0, NULL) : NULL;
+    outcome_fini(&o);
+    return j;
+}
+
+void pool_wait_nodes(struct pool_rig *r, uint32_t n, const char *state)
+{
+    char what[100];
+    snprintf(what, sizeof what, "state \"%s\" with %u nodes", state, n);
+    for (uint64_t end = clock_now_ns() + DEADLINE_S * UINT64_C(1000000000);;) {
+        json_t *j = pool_status(r);
+        const char *is = json_string_value(json_object_get(j, "state"));
+        const bool ok = is && strcmp(is, state) == 0 &&
+                        (n == UINT32_MAX ||
+                         json_array_size(json_object_get(j, "nodes")) == n);
+        json_decref(j);
+        if (ok) return;
+        if (clock_now_ns() > end) give_up(r, what);
+        nap();
+    }
+}
+
+void pool_wait_state(struct pool_rig *r, const char *state)
+{
+    pool_wait_nodes(r, UINT32_MAX, state);
+}
+
+/* ----------------------------------------------------------------- run */
+
+static void run_args(struct pool_rig *r, struct args *a,
+                     const char *const *args)
+{
+    add(a, (const char *const[]){"run", "--host", r->http, NULL});
+    add(a, args);
+}
+
+struct outcome pool_run(struct pool_rig *r, const struct command *with,
+                        const char *const *args)
+{
+    struct args a = {.n = 0};
+    run_args(r, &a, args);
+    return cli_run(with, a.v);
+}
+
+pid_t pool_run_async(struct pool_rig *r, const char *name,
+                     const char *const *args)
+{
+    char program[4096], log[64];
+    struct args a = {.n = 0};
+    snprintf(log, sizeof log, "%s.err", name);
+    add(&a, (const char *const[]){built_program(program, "potluck"), NULL});
+    run_args(r, &a, args);
+    return start(r, a.v, log, name);
+}
+
+/* -------------------------------------------------------------- ending */
+
+static int stop(pid_t *pid, int signal)
+{
+    if (*pid == 0) return 0;
+    kill(*pid, signal);
+    const int code = ended(*pid);
+    *pid = 0;
+    return code;
+}
+
+int pool_stop_worker(struct pool_rig *r, uint32_t i)
+{
+    return stop(&r->workers[i], SIGTERM);
+}
+
+void pool_kill_worker(struct pool_rig *r, uint32_t i)
+{
+    stop(&r->workers[i], SIGKILL);
+}
+
+int pool_stop_coordinator(struct pool_rig *r)
+{
+    return stop(&r->coordinator, SIGTERM);
+}
+
+void pool_kill_coordinator(struct pool_rig *r)
+{
+    stop(&r->coordinator, SIGKILL);
+}
+
+void pool_end(struct pool_rig *r)
+{
+    for (uint32_t i = 0; i < POOL_RIG_WORKERS; i++) {
+        if (r->workers[i] == 0) continue;
+        kill(r->workers[i], SIGCONT);
+        kill(r->workers[i], SIGTERM);
+    }
+    const int code = pool_stop_coordinator(r);
+    int bad = 0;
+    for (uint32_t i = 0; i < POOL_RIG_WORKERS; i++) {
+        if (r->workers[i] == 0) continue;
+        kill(r->workers[i], SIGTERM); /* the second one: at once */
+        const int c = ended(r->workers[i]);
+        if (c != 0) {
+            char who[16];
+            snprintf(who, sizeof who, "pc-%u", i);
+            show_log(r, who);
+            bad = c;
+        }
+    }
+    if (code != 0) show_log(r, "coordinator");
+    assert_int_equal(code, 0);
+    assert_int_equal(bad, 0);
+    const char *const argv[] = {"/bin/rm", "-rf", r->dir, NULL};
+    const struct command rm = {.argv = argv};
+    struct outcome o;
+    assert_int_equal(run_command(&o, &rm, NULL), ST_OK);
+    outcome_fini(&o);
+}
+
+/* ------------------------------------------------------------- looking */
+
+bool pool_said(struct pool_rig *r, const char *who, const char *words)
+{
+    char name[64], line[2000];
+    bool found = false;
+    snprintf(name, sizeof name, "%s.log", who);
+    FILE *f = fopen(pool_path(r, name), "r");
+    while (f && !found && fgets(line, sizeof line, f)) {
+        found = strstr(line, words) != NULL;
+    }
+    if (f) fclose(f);
+    return found;
+}
+
+void pool_wait_said(struct pool_rig *r, const char *who, const char *words)
+{
+    for (uint64_t end = clock_now_ns() + DEADLINE_S * UINT64_C(1000000000);
+         !pool_said(r, who, words); nap()) {
+        if (clock_now_ns() > end) give_up(r, words);
+    }
+}
+
+uint64_t pool_peak_bytes(pid_t pid)
+{
+    char path[64], line[256];
+    uint64_t kib = 0;
+    snprintf(path, sizeof path, "/proc/%d/status", (int)pid);
+    FILE *f = fopen(path, "r");
+    while (f && fgets(line, sizeof line, f)) {
+        if (strncmp(line, "VmHWM:", 6) == 0) kib = strtoull(line + 6, NULL, 10);
+    }
+    if (f) fclose(f);
+    return kib * 1024;
+}
