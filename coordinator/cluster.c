@@ -198,6 +198,16 @@ static void remove_node(struct cluster *c, uint32_t i, const char *why)
         start_planning(c);
 }
 
+static void drain(struct cluster *c)
+{
+    c->changed = false;
+    c->state = POOL_STOPPING;
+    struct cluster_action *a = act(c, CLUSTER_STOP);
+    a->status = ST_INTERRUPTED;
+    snprintf(a->text, sizeof a->text, "the pool changes");
+    set_why(c, "finishing what runs before the pool changes");
+}
+
 /* Something joined or left: does the pool begin, or begin anew? */
 static void reconsider(struct cluster *c, uint64_t now_ns)
 {
@@ -207,12 +217,7 @@ static void reconsider(struct cluster *c, uint64_t now_ns)
     } else if (c->state == POOL_STARVED) {
         start_planning(c);
     } else if (c->state == POOL_SERVING) {
-        c->changed = false;
-        c->state = POOL_STOPPING;
-        struct cluster_action *a = act(c, CLUSTER_STOP);
-        a->status = ST_INTERRUPTED;
-        snprintf(a->text, sizeof a->text, "the pool changes");
-        set_why(c, "finishing what runs before the pool changes");
+        drain(c);
     }
 }
 
@@ -221,6 +226,17 @@ static void note_change(struct cluster *c, uint64_t now_ns)
     c->changed = true;
     c->changed_ns = now_ns;
     reconsider(c, now_ns);
+}
+
+void cluster_replan(struct cluster *c, uint64_t now_ns)
+{
+    (void)now_ns;
+    if (c->state == POOL_SERVING)
+        drain(c);
+    else if (c->state == POOL_STARVED)
+        start_planning(c);
+    else if (c->state == POOL_LOADING)
+        break_off(c, ST_INTERRUPTED, "another plan is wanted");
 }
 
 void cluster_stopped(struct cluster *c, uint64_t now_ns)

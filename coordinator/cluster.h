@@ -124,6 +124,8 @@ void cluster_planned(struct cluster *c, const uint32_t *used, uint32_t n_used,
 void cluster_plan_refused(struct cluster *c, const char *why, uint64_t now_ns);
 /* After CLUSTER_STOP with ST_INTERRUPTED: what ran is finished. */
 void cluster_stopped(struct cluster *c, uint64_t now_ns);
+/* The operator wants another plan: what runs is finished first. */
+void cluster_replan(struct cluster *c, uint64_t now_ns);
 /* Leases and deadlines. */
 void cluster_tick(struct cluster *c, uint64_t now_ns);
 /* When to tick at the latest. */

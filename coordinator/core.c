@@ -216,6 +216,14 @@ void core_data(struct pool_host *p, const uint8_t key[KEY_BYTES],
     core_act(p);
 }
 
+void core_replan(struct pool_host *p, const char *plan_json, size_t n)
+{
+    p->c.plan_json = plan_json;
+    p->c.plan_json_bytes = n;
+    cluster_replan(p->cluster, core_now(p));
+    core_act(p);
+}
+
 void core_revoke(struct pool_host *p, const uint8_t key[KEY_BYTES])
 {
     cluster_revoke(p->cluster, key, core_now(p));

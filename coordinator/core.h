@@ -71,6 +71,9 @@ void core_data(struct pool_host *p, const uint8_t key[KEY_BYTES],
                size_t tensor_bytes);
 void core_plan_run(struct core_plan *task);
 void core_planned(struct pool_host *p, struct core_plan *task); /* takes it */
+/* Plans anew, by this text from now on (borrowed); NULL: by the planner. What
+ * runs is finished first. */
+void core_replan(struct pool_host *p, const char *plan_json, size_t n);
 void core_revoke(struct pool_host *p, const uint8_t key[KEY_BYTES]);
 
 /* Heartbeats, leases, deadlines; and when at the latest (ns; io's clock). */

@@ -9,9 +9,7 @@
 struct core_plan {
     struct plan_request request;
     struct plan_node nodes[LIMIT_NODES];
-    struct buf spread; /* the text of an even plan; else empty */
-    const char *json;
-    size_t json_bytes;
+    struct buf json; /* a plan's text; empty: the planner decides */
     struct plan plan;
     enum status status;
     struct error error;
@@ -36,7 +34,7 @@ void core_drop_plan(struct pool_host *p)
 
 static void task_free(struct core_plan *t)
 {
-    buf_fini(&t->spread);
+    buf_fini(&t->json);
     mem_free(t);
 }
 
@@ -54,7 +52,7 @@ void core_make_plan(struct pool_host *p)
         refused(p, "the coordinator has no memory left to plan with");
         return;
     }
-    buf_init(&t->spread, PLAN_JSON_MAX);
+    buf_init(&t->json, PLAN_JSON_MAX);
     t->request = (struct plan_request){
         .model = p->c.model,
         .nodes = t->nodes,
@@ -64,17 +62,16 @@ void core_make_plan(struct pool_host *p)
         .n_ctx = p->c.n_ctx,
         .kv_type = p->c.kv_type,
     };
-    t->json = p->c.plan_json;
-    t->json_bytes = p->c.plan_json_bytes;
-    if (!t->json && p->c.spread) {
-        if (spread_write(&t->spread, p->c.model, t->nodes,
-                         t->request.n_nodes) != ST_OK) {
-            task_free(t);
-            refused(p, "the coordinator has no memory left to plan with");
-            return;
-        }
-        t->json = t->spread.data;
-        t->json_bytes = t->spread.len;
+    enum status st = ST_OK;
+    if (p->c.plan_json) {
+        st = buf_append(&t->json, p->c.plan_json, p->c.plan_json_bytes);
+    } else if (p->c.spread) {
+        st = spread_write(&t->json, p->c.model, t->nodes, t->request.n_nodes);
+    }
+    if (st != ST_OK) {
+        task_free(t);
+        refused(p, "the coordinator has no memory left to plan with");
+        return;
     }
     core_say(p, "planning over %u workers", t->request.n_nodes);
     p->io.plan(p->io.arg, t);
@@ -82,9 +79,9 @@ void core_make_plan(struct pool_host *p)
 
 void core_plan_run(struct core_plan *t)
 {
-    if (t->json) {
-        t->status = plan_read_json(&t->plan, &t->request, t->json,
-                                   t->json_bytes, &t->error);
+    if (t->json.len != 0) {
+        t->status = plan_read_json(&t->plan, &t->request, t->json.data,
+                                   t->json.len, &t->error);
     } else {
         t->status = plan_make(&t->plan, &t->request, &t->error);
     }
