@@ -9,7 +9,8 @@
 struct core_plan {
     struct plan_request request;
     struct plan_node nodes[LIMIT_NODES];
-    struct buf json; /* a plan's text; empty: the planner decides */
+    bool given; /* json says it; else the planner decides */
+    struct buf json;
     struct plan plan;
     enum status status;
     struct error error;
@@ -63,6 +64,7 @@ void core_make_plan(struct pool_host *p)
         .kv_type = p->c.kv_type,
     };
     enum status st = ST_OK;
+    t->given = p->c.plan_json || p->c.spread;
     if (p->c.plan_json) {
         st = buf_append(&t->json, p->c.plan_json, p->c.plan_json_bytes);
     } else if (p->c.spread) {
@@ -79,8 +81,9 @@ void core_make_plan(struct pool_host *p)
 
 void core_plan_run(struct core_plan *t)
 {
-    if (t->json.len != 0) {
-        t->status = plan_read_json(&t->plan, &t->request, t->json.data,
+    if (t->given) {
+        t->status = plan_read_json(&t->plan, &t->request,
+                                   t->json.data ? t->json.data : "",
                                    t->json.len, &t->error);
     } else {
         t->status = plan_make(&t->plan, &t->request, &t->error);
