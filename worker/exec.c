@@ -139,9 +139,21 @@ static void run_free(struct exec *e, struct run *r)
     mem_free(r);
 }
 
+/* The rows end here; the stages behind still have to do what the step does to
+ * their caches: nobody repeats it. */
+static void pass_on_ops(struct exec *e, const struct run *r)
+{
+    struct wire_message m = r->message;
+    if (m.step.n_ops == 0 || m.step.stage + 1 == m.step.n_stages) return;
+    m.step.stage++;
+    m.step.n_rows = m.step.n_want = m.step.width = 0;
+    emit(e, m.step.stages[m.step.stage].node, false, m.step.epoch, &m, NULL, 0);
+}
+
 static void fail_run(struct exec *e, struct run *r, const struct error *err)
 {
     const struct wire_step *s = &r->message.step;
+    pass_on_ops(e, r);
     emit_failure(e, WIRE_STEP_FAILED, s->epoch, s->step, err);
     run_free(e, r);
 }
@@ -377,9 +389,9 @@ static void take_step(struct exec *e, struct job *job)
         return;
     }
     struct run *r = mem_zalloc(sizeof *r);
-    if (!r) {
+    if (!r) { /* what it does to the caches is lost: so are they */
         error_set(&err, ST_NO_MEMORY, "step");
-        emit_failure(e, WIRE_STEP_FAILED, s->epoch, s->step, &err);
+        emit_failure(e, WIRE_FAILURE, s->epoch, s->step, &err);
         return;
     }
     r->message = job->message;

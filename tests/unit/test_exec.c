@@ -38,6 +38,7 @@ struct pool_rig {
     bool twice;         /* every PARTIALS comes twice */
     bool read_fails;
     uint32_t n_steps; /* at each node */
+    struct kv_op *op; /* rides in the next steps; or NULL */
     struct wire_message failure;
     /* of the steps in flight, by step id */
     struct want {
@@ -271,6 +272,8 @@ static void send_rows(struct pool_rig *p, uint64_t epoch, uint32_t seq,
                                 .n_rows = to - from,
                                 .n_want = 1,
                                 .rows = rows,
+                                .ops = p->op,
+                                .n_ops = p->op != NULL,
                                 .samples = &sample};
     fill_stages(&m.step, stages);
     for (uint32_t i = from; i < to; i++) {
@@ -410,6 +413,26 @@ static void test_a_step_that_cannot_run_fails(void **state)
     close_pool(&p);
 }
 
+/* The stages behind the one that fails free what the step frees. */
+static void test_what_a_failed_step_frees_is_freed(void **state)
+{
+    (void)state;
+    struct pool_rig p;
+    struct kv_op op = {.kind = KV_OP_FREE, .seq = 100};
+    open_pool(&p, 3);
+    send_rows(&p, p.epoch, 0, 0, 4);
+    carry_until(&p, &p.n_done, 1);
+    p.op = &op;
+    const uint32_t results = p.n_results;
+    send_rows(&p, p.epoch, 1, 3, 5); /* positions 0 to 2 are not there */
+    p.n_want--;
+    carry_until(&p, &p.n_step_failed, 1);
+    carry_until(&p, &p.n_results, results + 1);
+    p.op = NULL;
+    feed_all(&p); /* begins with position 0 again, at every stage */
+    close_pool(&p);
+}
+
 /* Steps wait for experts for ever; nothing of them is left when the epoch or
  * the thread ends. */
 static void test_ends_in_mid_step(void **state)
@@ -475,6 +498,7 @@ int main(void)
         cmocka_unit_test(test_more_steps_than_fit),
         cmocka_unit_test(test_an_old_epoch_is_ignored),
         cmocka_unit_test(test_a_step_that_cannot_run_fails),
+        cmocka_unit_test(test_what_a_failed_step_frees_is_freed),
         cmocka_unit_test(test_ends_in_mid_step),
         cmocka_unit_test(test_a_load_that_fails_says_why),
         cmocka_unit_test(test_free_before_anything_ran),

@@ -1,11 +1,11 @@
-/* pool_rig.c - see the header. */
+/* lan.c - see the header. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <setjmp.h>
 #include <cmocka.h>
 
-#include "tests/lib/pool_rig.h"
+#include "tests/lib/lan.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -24,7 +24,7 @@
 #define DEADLINE_S 120
 #define ARGS_MAX   64
 
-const char *pool_path(struct pool_rig *r, const char *name)
+const char *lan_path(struct lan *r, const char *name)
 {
     static char paths[16][512];
     static unsigned next;
@@ -39,16 +39,16 @@ static void nap(void)
     nanosleep(&t, NULL);
 }
 
-static void show_log(struct pool_rig *r, const char *who)
+static void show_log(struct lan *r, const char *who)
 {
     char name[64], line[1000];
     snprintf(name, sizeof name, "%s.log", who);
-    FILE *f = fopen(pool_path(r, name), "r");
+    FILE *f = fopen(lan_path(r, name), "r");
     while (f && fgets(line, sizeof line, f)) print_message("%s: %s", who, line);
     if (f) fclose(f);
 }
 
-static void give_up(struct pool_rig *r, const char *what)
+static void give_up(struct lan *r, const char *what)
 {
     show_log(r, "coordinator");
     for (uint32_t i = 1; i < 8; i++) {
@@ -59,26 +59,26 @@ static void give_up(struct pool_rig *r, const char *what)
     fail_msg("%s did not happen within %d s", what, DEADLINE_S);
 }
 
-void pool_begin(struct pool_rig *r)
+void lan_begin(struct lan *r)
 {
     const char *parent = getenv("TMPDIR");
-    *r = (struct pool_rig){0};
+    *r = (struct lan){0};
     snprintf(r->dir, sizeof r->dir, "%s/pool_XXXXXX", parent ? parent : "/tmp");
     assert_non_null(mkdtemp(r->dir));
 }
 
 /* ----------------------------------------------------------- programs */
 
-static pid_t start(struct pool_rig *r, const char *const *argv, const char *log,
+static pid_t start(struct lan *r, const char *const *argv, const char *log,
                    const char *out)
 {
     const pid_t pid = fork();
     assert_true(pid >= 0);
     if (pid > 0) return pid;
     prctl(PR_SET_PDEATHSIG, SIGKILL);
-    const int fd = open(pool_path(r, log), O_WRONLY | O_CREAT | O_APPEND, 0600);
+    const int fd = open(lan_path(r, log), O_WRONLY | O_CREAT | O_APPEND, 0600);
     const int to =
-        out ? open(pool_path(r, out), O_WRONLY | O_CREAT | O_TRUNC, 0600) : fd;
+        out ? open(lan_path(r, out), O_WRONLY | O_CREAT | O_TRUNC, 0600) : fd;
     const int null = open("/dev/null", O_RDONLY);
     if (fd < 0 || to < 0 || null < 0 || dup2(null, 0) < 0 || dup2(to, 1) < 0 ||
         dup2(fd, 2) < 0) {
@@ -118,7 +118,7 @@ static int ended(pid_t pid)
     return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
 }
 
-int pool_wait_exit(pid_t pid)
+int lan_wait_exit(pid_t pid)
 {
     return ended(pid);
 }
@@ -133,15 +133,15 @@ static bool read_line(const char *path, char *out, size_t max)
     return ok;
 }
 
-static bool take_addresses(struct pool_rig *r)
+static bool take_addresses(struct lan *r)
 {
-    json_t *j = json_load_file(pool_path(r, "state/addresses.json"), 0, NULL);
+    json_t *j = json_load_file(lan_path(r, "state/addresses.json"), 0, NULL);
     const char *http = json_string_value(json_object_get(j, "http"));
     const char *listen = json_string_value(json_object_get(j, "listen"));
     const json_int_t pid = json_integer_value(json_object_get(j, "pid"));
     const bool ok =
         http && listen && pid == (json_int_t)r->coordinator &&
-        read_line(pool_path(r, "state/join"), r->join, sizeof r->join);
+        read_line(lan_path(r, "state/join"), r->join, sizeof r->join);
     if (ok) {
         snprintf(r->http, sizeof r->http, "http://%s", http);
         snprintf(r->http_address, sizeof r->http_address, "%s", http);
@@ -151,7 +151,7 @@ static bool take_addresses(struct pool_rig *r)
     return ok;
 }
 
-void pool_serve(struct pool_rig *r, const char *model, const char *const *more)
+void lan_serve(struct lan *r, const char *model, const char *const *more)
 {
     char program[4096], listen[80];
     const char *host = r->host ? r->host : "127.0.0.1";
@@ -163,7 +163,7 @@ void pool_serve(struct pool_rig *r, const char *model, const char *const *more)
             built_program(program, "potluck-coordinator"), model, "--listen",
             r->listen[0] ? r->listen : listen, "--http",
             r->http_address[0] ? r->http_address : "127.0.0.1:0", "--no-local",
-            "--no-beacon", "--state", pool_path(r, "state"), NULL});
+            "--no-beacon", "--state", lan_path(r, "state"), NULL});
     add(&a, more);
     r->coordinator = start(r, a.v, "coordinator.log", NULL);
     for (uint64_t end = clock_now_ns() + DEADLINE_S * UINT64_C(1000000000);
@@ -177,10 +177,10 @@ void pool_serve(struct pool_rig *r, const char *model, const char *const *more)
     }
 }
 
-void pool_join(struct pool_rig *r, uint32_t i, const char *const *more)
+void lan_join(struct lan *r, uint32_t i, const char *const *more)
 {
     char program[4096], name[16], log[32], dir[32], cache[32];
-    assert_true(i < POOL_RIG_WORKERS);
+    assert_true(i < LAN_WORKERS);
     snprintf(name, sizeof name, "pc-%u", i);
     snprintf(log, sizeof log, "pc-%u.log", i);
     snprintf(dir, sizeof dir, "worker-%u", i);
@@ -188,22 +188,22 @@ void pool_join(struct pool_rig *r, uint32_t i, const char *const *more)
     struct args a = {.n = 0};
     add(&a, r->worker_prefix[i]);
     add(&a, (const char *const[]){built_program(program, "potluck-worker"),
-                                  "--name", name, "--state", pool_path(r, dir),
-                                  "--cache", pool_path(r, cache), "--threads",
+                                  "--name", name, "--state", lan_path(r, dir),
+                                  "--cache", lan_path(r, cache), "--threads",
                                   "1", "--memory", "1G", "--join-file",
-                                  pool_path(r, "state/join"), NULL});
+                                  lan_path(r, "state/join"), NULL});
     add(&a, more);
     r->workers[i] = start(r, a.v, log, NULL);
 }
 
-void pool_join_all(struct pool_rig *r, uint32_t n)
+void lan_join_all(struct lan *r, uint32_t n)
 {
-    for (uint32_t i = 1; i <= n; i++) pool_join(r, i, NULL);
+    for (uint32_t i = 1; i <= n; i++) lan_join(r, i, NULL);
 }
 
 /* -------------------------------------------------------------- status */
 
-json_t *pool_status(struct pool_rig *r)
+json_t *lan_status(struct lan *r)
 {
     struct outcome o = CLI("status", "--json", "--host", r->http);
     json_t *j = o.code == 0 ? json_loadb(o.out.data, o.out.len, 0, NULL) : NULL;
@@ -211,12 +211,12 @@ json_t *pool_status(struct pool_rig *r)
     return j;
 }
 
-void pool_wait_nodes(struct pool_rig *r, uint32_t n, const char *state)
+void lan_wait_nodes(struct lan *r, uint32_t n, const char *state)
 {
     char what[100];
     snprintf(what, sizeof what, "state \"%s\" with %u nodes", state, n);
     for (uint64_t end = clock_now_ns() + DEADLINE_S * UINT64_C(1000000000);;) {
-        json_t *j = pool_status(r);
+        json_t *j = lan_status(r);
         const char *is = json_string_value(json_object_get(j, "state"));
         const bool ok = is && strcmp(is, state) == 0 &&
                         (n == UINT32_MAX ||
@@ -228,30 +228,28 @@ void pool_wait_nodes(struct pool_rig *r, uint32_t n, const char *state)
     }
 }
 
-void pool_wait_state(struct pool_rig *r, const char *state)
+void lan_wait_state(struct lan *r, const char *state)
 {
-    pool_wait_nodes(r, UINT32_MAX, state);
+    lan_wait_nodes(r, UINT32_MAX, state);
 }
 
 /* ----------------------------------------------------------------- run */
 
-static void run_args(struct pool_rig *r, struct args *a,
-                     const char *const *args)
+static void run_args(struct lan *r, struct args *a, const char *const *args)
 {
     add(a, (const char *const[]){"run", "--host", r->http, NULL});
     add(a, args);
 }
 
-struct outcome pool_run(struct pool_rig *r, const struct command *with,
-                        const char *const *args)
+struct outcome lan_run(struct lan *r, const struct command *with,
+                       const char *const *args)
 {
     struct args a = {.n = 0};
     run_args(r, &a, args);
     return cli_run(with, a.v);
 }
 
-pid_t pool_run_async(struct pool_rig *r, const char *name,
-                     const char *const *args)
+pid_t lan_run_async(struct lan *r, const char *name, const char *const *args)
 {
     char program[4096], log[64];
     struct args a = {.n = 0};
@@ -272,36 +270,36 @@ static int stop(pid_t *pid, int signal)
     return code;
 }
 
-int pool_stop_worker(struct pool_rig *r, uint32_t i)
+int lan_stop_worker(struct lan *r, uint32_t i)
 {
     return stop(&r->workers[i], SIGTERM);
 }
 
-void pool_kill_worker(struct pool_rig *r, uint32_t i)
+void lan_kill_worker(struct lan *r, uint32_t i)
 {
     stop(&r->workers[i], SIGKILL);
 }
 
-int pool_stop_coordinator(struct pool_rig *r)
+int lan_stop_coordinator(struct lan *r)
 {
     return stop(&r->coordinator, SIGTERM);
 }
 
-void pool_kill_coordinator(struct pool_rig *r)
+void lan_kill_coordinator(struct lan *r)
 {
     stop(&r->coordinator, SIGKILL);
 }
 
-void pool_end(struct pool_rig *r)
+void lan_end(struct lan *r)
 {
-    for (uint32_t i = 0; i < POOL_RIG_WORKERS; i++) {
+    for (uint32_t i = 0; i < LAN_WORKERS; i++) {
         if (r->workers[i] == 0) continue;
         kill(r->workers[i], SIGCONT);
         kill(r->workers[i], SIGTERM);
     }
-    const int code = pool_stop_coordinator(r);
+    const int code = lan_stop_coordinator(r);
     int bad = 0;
-    for (uint32_t i = 0; i < POOL_RIG_WORKERS; i++) {
+    for (uint32_t i = 0; i < LAN_WORKERS; i++) {
         if (r->workers[i] == 0) continue;
         kill(r->workers[i], SIGTERM); /* the second one: at once */
         const int c = ended(r->workers[i]);
@@ -324,12 +322,12 @@ void pool_end(struct pool_rig *r)
 
 /* ------------------------------------------------------------- looking */
 
-bool pool_said(struct pool_rig *r, const char *who, const char *words)
+bool lan_said(struct lan *r, const char *who, const char *words)
 {
     char name[64], line[2000];
     bool found = false;
     snprintf(name, sizeof name, "%s.log", who);
-    FILE *f = fopen(pool_path(r, name), "r");
+    FILE *f = fopen(lan_path(r, name), "r");
     while (f && !found && fgets(line, sizeof line, f)) {
         found = strstr(line, words) != NULL;
     }
@@ -337,15 +335,15 @@ bool pool_said(struct pool_rig *r, const char *who, const char *words)
     return found;
 }
 
-void pool_wait_said(struct pool_rig *r, const char *who, const char *words)
+void lan_wait_said(struct lan *r, const char *who, const char *words)
 {
     for (uint64_t end = clock_now_ns() + DEADLINE_S * UINT64_C(1000000000);
-         !pool_said(r, who, words); nap()) {
+         !lan_said(r, who, words); nap()) {
         if (clock_now_ns() > end) give_up(r, words);
     }
 }
 
-uint64_t pool_peak_bytes(pid_t pid)
+uint64_t lan_peak_bytes(pid_t pid)
 {
     char path[64], line[256];
     uint64_t kib = 0;
