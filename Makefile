@@ -132,7 +132,8 @@ TESTLIB_OBJ := $(patsubst %.c,$(OUT)/%.o,$(wildcard tests/lib/*.c))
 # The demo needs a tool, but has no cmocka.
 TOOLLIB_OBJ := $(patsubst %.c,$(OUT)/%.o,$(if $(wildcard tests/lib/*.c),\
   $(shell grep -L cmocka tests/lib/*.c)))
-TESTS := $(patsubst %.c,$(OUT)/%,$(wildcard tests/unit/*.c tests/golden/*.c))
+TESTS := $(patsubst %.c,$(OUT)/%,$(wildcard tests/unit/*.c tests/golden/*.c \
+  tests/net/*.c))
 TOOLS := $(patsubst %.c,$(OUT)/%,$(wildcard tests/tools/*.c))
 # A benchmark is bench_NAME.c; other files of the folder are linked to each.
 BENCHES := $(patsubst %.c,$(OUT)/%,$(wildcard tests/bench/bench_*.c))
