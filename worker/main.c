@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/files.h"
 #include "common/options.h"
 #include "engine/cpu.h"
 #include "engine/numerics.h"
@@ -21,14 +22,13 @@
 #define EXIT_REFUSED       5
 #define CACHE_SIZE_DEFAULT (UINT64_C(64) << 30)
 #define MEMORY_PERCENT     80
-#define PATH_BYTES         4096
 
 struct settings {
     struct worker_options o;
     const char *word, *join_file, *name, *cache, *state, *listen, *trace;
     char text[JOIN_TEXT_BYTES + 64]; /* a join string read from somewhere */
     char name_text[LIMIT_NAME + 1], listen_host[LIMIT_ADDRESS + 1];
-    char cache_path[PATH_BYTES], state_path[PATH_BYTES];
+    char cache_path[FILES_PATH_BYTES], state_path[FILES_PATH_BYTES];
     bool version;
 };
 
@@ -54,40 +54,6 @@ static uint64_t memory_available(void)
     }
     if (f) fclose(f);
     return kib * 1024;
-}
-
-/* $XDG_WHAT/potluck, or under the home directory. */
-static enum status xdg_path(char path[PATH_BYTES], const char *variable,
-                            const char *under_home, struct error *err)
-{
-    const char *base = getenv(variable), *home = getenv("HOME");
-    int n = -1;
-    if (base && base[0] == '/')
-        n = snprintf(path, PATH_BYTES, "%s/potluck", base);
-    else if (home && home[0] == '/')
-        n = snprintf(path, PATH_BYTES, "%s/%s/potluck", home, under_home);
-    if (n > 0 && n < PATH_BYTES) return ST_OK;
-    return error_set(err, ST_USAGE,
-                     "neither %s nor HOME is set: give --state "
-                     "and --cache",
-                     variable);
-}
-
-/* mkdir -p, for us alone. */
-static enum status make_dir(const char *path, struct error *err)
-{
-    char part[PATH_BYTES];
-    snprintf(part, sizeof part, "%s", path);
-    for (char *at = part + 1;; at++) {
-        if (*at != '/' && *at != '\0') continue;
-        const bool last = *at == '\0';
-        *at = '\0';
-        if (mkdir(part, 0700) != 0 && errno != EEXIST) {
-            return error_set(err, ST_IO, "%s: %s", part, strerror(errno));
-        }
-        if (last) return ST_OK;
-        *at = '/';
-    }
 }
 
 static enum status set_name(struct settings *s, struct error *err)
@@ -192,19 +158,17 @@ static enum status finish(struct settings *s, struct error *err)
     if (st == ST_OK) st = set_name(s, err);
     if (st == ST_OK) st = set_listen(s, err);
     if (st == ST_OK && !s->cache) {
-        st = xdg_path(s->cache_path, "XDG_CACHE_HOME", ".cache", err);
+        st = files_xdg(s->cache_path, "XDG_CACHE_HOME", ".cache", "", "--cache",
+                       err);
         s->cache = s->cache_path;
     }
     if (st == ST_OK && !s->state) {
-        st = xdg_path(s->state_path, "XDG_STATE_HOME", ".local/state", err);
-        if (st == ST_OK && strlen(s->state_path) + 8 < PATH_BYTES) {
-            strncat(s->state_path, "/worker",
-                    PATH_BYTES - strlen(s->state_path) - 1);
-        }
+        st = files_xdg(s->state_path, "XDG_STATE_HOME", ".local/state",
+                       "/worker", "--state", err);
         s->state = s->state_path;
     }
     if (st != ST_OK) return st;
-    if (strlen(s->state) > PATH_BYTES - 64 || s->state[0] == '\0') {
+    if (strlen(s->state) > FILES_PATH_BYTES - 64 || s->state[0] == '\0') {
         return error_set(err, ST_USAGE, "--state: not a path");
     }
     s->o.cache_dir = s->cache;
@@ -219,7 +183,7 @@ static enum status finish(struct settings *s, struct error *err)
                          "how much memory is free is not to be "
                          "found out here: give --memory");
     }
-    st = make_dir(s->state, err);
+    st = files_make_dir(s->state, err);
     return st == ST_OK ? find_join(s, err) : st;
 }
 
