@@ -66,6 +66,7 @@ NORETURN static void child(const char *path, const char *const *argv, int log,
         dup2(log, 1) == 1 && dup2(log, 2) == 2) {
         signal(SIGINT, SIG_DFL);
         signal(SIGTERM, SIG_DFL);
+        signal(SIGPIPE, SIG_DFL);
         /* execv does not write to the strings */
         execv(path, (char *const *)(uintptr_t)argv);
         const char *why = strerror(errno);
