@@ -105,7 +105,10 @@ static enum exit_code keep_rows(struct answer *a, json_t *logits, size_t n_rows)
     if (got == 0 || got % (n_rows * 4) != 0 || got / n_rows != a->row_bytes) {
         return nonsense(a, "a row of logits has another length");
     }
-    if (fwrite(a->rows, 1, got, a->logits) == got) return EXIT_CODE_OK;
+    /* a row is long, so flushing each costs nothing that matters */
+    if (fwrite(a->rows, 1, got, a->logits) == got && fflush(a->logits) == 0) {
+        return EXIT_CODE_OK;
+    }
     return exit_code_of(error_set(a->err, ST_IO, "%s: %s", a->ask->logits_path,
                                   strerror(errno)));
 }
