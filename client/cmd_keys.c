@@ -14,6 +14,7 @@ struct keys {
     const char *host, *state;
     bool json;
     struct http_pool pool;
+    char address[80]; /* of STATE/addresses.json */
     char token[TOKEN_MAX + 1];
 };
 
@@ -33,6 +34,26 @@ static enum status state_dir(char path[PATH_BYTES], const char *given,
     if (n > 0 && n < PATH_BYTES - 16) return ST_OK;
     return error_set(err, ST_USAGE,
                      "neither XDG_STATE_HOME nor HOME is set: give --state");
+}
+
+/* The pool whose state that is, wherever it listens; --host and POTLUCK_HOST go
+ * before it. */
+static void find_address(struct keys *k)
+{
+    char path[PATH_BYTES];
+    struct error no_matter;
+    if (k->host || getenv("POTLUCK_HOST")) return;
+    if (state_dir(path, k->state, &no_matter) != ST_OK) return;
+    strncat(path, "/addresses.json", sizeof path - strlen(path) - 1);
+    json_t *o = json_load_file(path, 0, NULL);
+    const char *http = json_string_value(json_object_get(o, "http"));
+    if (http && strlen(http) < 64) {
+        const bool any = strncmp(http, "0.0.0.0:", 8) == 0;
+        snprintf(k->address, sizeof k->address, "%s%s", any ? "127.0.0.1:" : "",
+                 any ? http + 8 : http);
+        k->host = k->address;
+    }
+    json_decref(o);
 }
 
 /* STATE/operator: whoever may read it may decide who joins. */
@@ -168,7 +189,8 @@ int cmd_keys(int argc, char **argv)
         {"--state", 0, OPTION_STRING, &k.state, "DIR",
          "the state folder of `potluck serve` (default: its default)", 0, 0},
         {"--host", 0, OPTION_STRING, &k.host, "URL",
-         "the pool (default POTLUCK_HOST, or " HTTP_HOST_DEFAULT ")", 0, 0},
+         "the pool (default POTLUCK_HOST, or the one of the state folder)", 0,
+         0},
         {"--json", 0, OPTION_FLAG, &k.json, NULL, "print one JSON object", 0,
          0},
     };
@@ -190,6 +212,7 @@ int cmd_keys(int argc, char **argv)
                        &over)) {
         return over;
     }
+    find_address(&k);
     enum status st = http_pool_find(&k.pool, k.host, &err);
     if (st == ST_OK) st = request(word, n, path, &body, &err);
     if (st == ST_OK) st = read_token(&k, &err);

@@ -375,6 +375,14 @@ static void keys_speak_with_the_operators_token(void **state)
     json_t *j = cli_json(KEYS("--json", "list"), 0);
     assert_int_equal(json_array_size(json_at(j, "keys")), 1);
     json_decref(j);
+    /* without --host: where the pool of that folder listens */
+    char addresses[128];
+    const int n = snprintf(addresses, sizeof addresses,
+                           "{\"http\":\"0.0.0.0%s\"}", strrchr(url, ':'));
+    cli_write("addresses.json", addresses, (size_t)n);
+    struct command here = {.env = (const char *const[]){"POTLUCK_HOST", NULL}};
+    cli_expect_out(CLI_WITH(here, "keys", "invite", "--state", at), 0,
+                   JOIN "\n");
     cli_expect_out(KEYS("approve", "pc-9"), 0, "pc-9 may join (key 00ff)\n");
     assert_non_null(strstr(seen.data, "POST /v1/keys/approve "));
     assert_non_null(strstr(seen.data, "{\"who\":\"pc-9\"}"));
