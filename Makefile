@@ -83,7 +83,7 @@ BASE_CFLAGS := -std=c17 -g -fno-omit-frame-pointer -ffp-contract=off \
 BASE_LDFLAGS := -pie -Wl,-z,relro,-z,now,--as-needed -pthread \
   $(SANITIZE.$(BUILD)) $(LDFLAGS)
 OPENBLAS_LIBS ?= -lopenblas
-LIBS := $(OPENBLAS_LIBS) -lprotobuf-c -ljansson -lsodium -lzmq -luv -lm
+LIBS := $(OPENBLAS_LIBS) -lprotobuf-c -ljansson -lsodium -lzmq -luv -lm -lcurl
 
 # One instruction set a file, named by its suffix; a file compiles to nothing
 # on another architecture, so no flags there.

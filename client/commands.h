@@ -12,6 +12,10 @@ enum exit_code {
     EXIT_CODE_OK = 0,
     EXIT_CODE_FAILURE = 1,
     EXIT_CODE_USAGE = 2,
+    EXIT_CODE_UNREACHABLE = 3, /* nobody answers there */
+    EXIT_CODE_NOT_READY = 4,   /* the pool has no workers yet, or loads */
+    EXIT_CODE_REFUSED = 5,     /* a key, a request that cannot be met */
+    EXIT_CODE_BROKE_OFF = 6,   /* in mid-answer */
     EXIT_CODE_INTERRUPTED = 130,
 };
 
@@ -23,9 +27,19 @@ int cmd_detokenize(int argc, char **argv);
 int cmd_perplexity(int argc, char **argv);
 int cmd_bench(int argc, char **argv);
 int cmd_plan(int argc, char **argv);
+int cmd_run(int argc, char **argv);
+int cmd_status(int argc, char **argv);
+int cmd_serve(int argc, char **argv);
+int cmd_join(int argc, char **argv);
+int cmd_keys(int argc, char **argv);
+int cmd_demo(int argc, char **argv);
 
 /* Print "potluck: sentence" and return the exit code of its status. */
 int fail(const struct error *err);
+/* The same with an exit code that its status does not tell. */
+int fail_as(enum exit_code code, const struct error *err);
+/* The exit code of a status. */
+enum exit_code exit_code_of(enum status st);
 
 /* Options that every command with a model takes; call after the defaults. */
 struct model_options {
@@ -97,6 +111,8 @@ void progress_end(struct progress *p);
  * second one ends it. */
 void catch_interrupt(void);
 bool interrupted(void);
+/* Sleeps; false once interrupted, at most 100 ms later. */
+bool pause_ns(uint64_t ns);
 
 /* A JSON object to stdout, one line. json_t is not named here so that only
  * commands that use it include jansson. */
@@ -104,5 +120,8 @@ struct json_t;
 enum status print_json(struct json_t *object, struct error *err);
 /* Text as a JSON string: what is not UTF-8 becomes U+FFFD. */
 struct json_t *json_text(const char *text, size_t n);
+
+/* Appends it as text, on one line, all digits of its numbers. */
+NODISCARD enum status json_write(struct buf *b, const struct json_t *json);
 
 #endif

@@ -13,6 +13,12 @@ static const struct {
     int (*run)(int argc, char **argv);
     const char *help;
 } commands[] = {
+    {"serve", cmd_serve, "start a pool here: its coordinator"},
+    {"join", cmd_join, "let this PC compute for a pool"},
+    {"run", cmd_run, "complete a prompt on a pool"},
+    {"status", cmd_status, "a pool's PCs, layers, memory, speed, queue"},
+    {"keys", cmd_keys, "which PCs may join a pool"},
+    {"demo", cmd_demo, "a pool of several workers on this machine"},
     {"local", cmd_local,
      "complete a prompt with a model file, in this process"},
     {"inspect", cmd_inspect, "what a model file holds and the memory it needs"},

@@ -6,17 +6,29 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "client/commands.h"
 #include "common/clock.h"
 
-int fail(const struct error *err)
+int fail_as(enum exit_code code, const struct error *err)
 {
     fprintf(stderr, "potluck: %s\n", err->text);
-    if (err->status == ST_USAGE) return EXIT_CODE_USAGE;
-    if (err->status == ST_INTERRUPTED) return EXIT_CODE_INTERRUPTED;
+    return (int)code;
+}
+
+enum exit_code exit_code_of(enum status st)
+{
+    if (st == ST_OK) return EXIT_CODE_OK;
+    if (st == ST_USAGE) return EXIT_CODE_USAGE;
+    if (st == ST_INTERRUPTED) return EXIT_CODE_INTERRUPTED;
     return EXIT_CODE_FAILURE;
+}
+
+int fail(const struct error *err)
+{
+    return fail_as(exit_code_of(err->status), err);
 }
 
 void model_options_defaults(struct model_options *m)
@@ -182,6 +194,17 @@ void catch_interrupt(void)
 bool interrupted(void)
 {
     return got_signal != 0;
+}
+
+bool pause_ns(uint64_t ns)
+{
+    const uint64_t end = clock_now_ns() + ns;
+    for (uint64_t now; !interrupted() && (now = clock_now_ns()) < end;) {
+        const uint64_t slice = end - now < 100000000u ? end - now : 100000000u;
+        const struct timespec t = {.tv_nsec = (long)slice};
+        nanosleep(&t, NULL);
+    }
+    return !interrupted();
 }
 
 enum status print_json(struct json_t *object, struct error *err)

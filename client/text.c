@@ -1,4 +1,4 @@
-/* text.c - bytes that may not be UTF-8 as a JSON string. */
+/* text.c - JSON to and from bytes of text. */
 #include <jansson.h>
 
 #include "client/commands.h"
@@ -42,4 +42,15 @@ struct json_t *json_text(const char *text, size_t n)
     json_t *json = st == ST_OK ? json_stringn(b.data, b.len) : NULL;
     buf_fini(&b);
     return json;
+}
+
+static int append(const char *text, size_t n, void *arg)
+{
+    return buf_append(arg, text, n) == ST_OK ? 0 : -1;
+}
+
+enum status json_write(struct buf *b, const struct json_t *json)
+{
+    const int got = json_dump_callback(json, append, b, JSON_COMPACT);
+    return got == 0 ? ST_OK : ST_NO_MEMORY;
 }

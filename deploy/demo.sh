@@ -1,5 +1,6 @@
 #!/bin/sh
-# From a bare machine to an answer: installs what is missing, builds, runs.
+# From a bare machine to an answer: installs what is missing, builds, runs a
+# pool of a coordinator and three workers here.
 #
 #   sh deploy/demo.sh [--model FILE.gguf] [PROMPT]
 #
@@ -43,8 +44,8 @@ if [ -z "$model" ]; then
     build/release/tests/tools/make_model --preset tiny-moe --seed 1 "$model" \
         >&2
     echo "Its weights are random numbers, so its answer is noise: what you" \
-        "see below proves the engine, not the model." >&2
+        "see below proves the pool, not the model." >&2
 fi
 
-say "one process on this machine: $prompt"
-build/release/potluck local "$model" --raw --temp 0 -n 32 "$prompt"
+say "a pool of three workers on this machine"
+build/release/potluck demo --model "$model" --workers 3 "$prompt"
