@@ -1,6 +1,7 @@
 #include "coordinator/net.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,7 +14,6 @@
 #include "common/join.h"
 #include "coordinator/admit.h"
 #include "coordinator/api.h"
-#include "coordinator/beacon.h"
 #include "coordinator/bulk.h"
 #include "coordinator/child.h"
 #include "coordinator/feeds.h"
@@ -25,7 +25,7 @@
 #define DATA_QUEUE        4096
 #define BULK_QUEUE        64
 #define LINGER_MS         300
-#define RETRY_MS 20 /* cells for a worker whose socket was full */
+#define RETRY_MS          20  /* cells for a worker whose socket was full */
 #define TICK_MS           500 /* at the latest: the child, the beacon, hashes */
 #define SETTLE_MS         2000
 #define SETTLE_COUNTED_MS 200 /* --workers says how many there are to be */
@@ -50,13 +50,11 @@ struct coordinator {
     struct feeds feeds;
     struct bulk *bulk;
     struct api *api;
-    struct child *child;
-    struct beacon *beacon;
+    struct child *child; /* this machine's own worker, or NULL */
     struct buf scratch, plan_json;
     char host[LIMIT_ADDRESS + 1]; /* in the join string */
-    char join[JOIN_TEXT_BYTES];
     uint8_t local_key[KEY_BYTES];
-    bool stopping;
+    bool has_loop, stopping;
     bool bulk_waits; /* for room in a worker's socket */
 };
 
@@ -319,7 +317,6 @@ static void tick(uv_timer_t *handle)
     while (admit_expired(c->admit, now, key)) net_drop(c->control, key);
     feeds_sweep(&c->feeds, pool_cluster(c->pool));
     if (c->child) child_poll(c->child, now);
-    if (c->beacon) beacon_tick(c->beacon, now);
     c->bulk_waits = bulk_retry(c->bulk);
     pump_bulk(c);
     if (c->stopping && core_closed(c->pool)) uv_stop(&c->loop);
@@ -332,7 +329,9 @@ static void on_prepare(uv_prepare_t *handle)
     const uint64_t now = clock_now_ns();
     uint64_t at = core_deadline(c->pool);
     const uint64_t admit = admit_deadline(c->admit);
+    const uint64_t child = c->child ? child_deadline(c->child) : UINT64_MAX;
     if (admit < at) at = admit;
+    if (child < at) at = child;
     uint64_t ms = at <= now ? 0 : (at - now) / UINT64_C(1000000) + 1;
     if (ms > TICK_MS) ms = TICK_MS;
     if (c->bulk_waits && ms > RETRY_MS) ms = RETRY_MS;
@@ -371,14 +370,15 @@ static void on_hangup(uv_signal_t *handle, int number)
 
 /* ------------------------------------------------------------ operator */
 
-static enum status op_invite(void *arg, char text[JOIN_TEXT_BYTES],
-                             struct error *err)
+static enum status op_join(void *arg, const char *token,
+                           char text[JOIN_TEXT_BYTES], struct error *err)
 {
     struct coordinator *c = arg;
     struct join j = {.port = c->control_port};
-    char token[ADMIT_TOKEN_BYTES];
-    const enum status st = admit_invite(c->admit, clock_now_ns(), token, err);
-    if (st != ST_OK) return st;
+    if (strlen(token) > JOIN_TOKEN_MAX) {
+        return error_set(err, ST_INVALID, "a token of %zu bytes",
+                         strlen(token));
+    }
     snprintf(j.host, sizeof j.host, "%s", c->host);
     snprintf(j.token, sizeof j.token, "%s", token);
     memcpy(j.key, c->key.pub, KEY_BYTES);
@@ -519,4 +519,226 @@ static enum status open_keys(struct coordinator *c, struct error *err)
     memcpy(c->local_key, local.pub, KEY_BYTES);
     memset(&local, 0, sizeof local);
     return admit_add(c->admit, c->local_key, "local", err);
+}
+
+/* ------------------------------------------------ this machine's worker */
+
+static void local_name(char name[LIMIT_NAME + 1])
+{
+    char host[256] = "";
+    if (gethostname(host, sizeof host - 1) != 0 || host[0] == '\0') {
+        snprintf(host, sizeof host, "coordinator");
+    }
+    snprintf(name, LIMIT_NAME + 1, "%.*s", LIMIT_NAME, host);
+}
+
+/* It is reached as any other worker is, over the loopback interface, and keeps
+ * no copies of a model that lies on this machine anyway. */
+static enum status open_child(struct coordinator *c, struct error *err)
+{
+    char state[FILES_PATH_BYTES], text[JOIN_TEXT_BYTES];
+    char name[LIMIT_NAME + 1];
+    struct join j = {.port = c->control_port};
+    if (!c->o->local) return ST_OK;
+    if (!store_path(c->store, "local", state)) {
+        return error_set(err, ST_USAGE, "--state: the path is too long");
+    }
+    local_name(name);
+    snprintf(j.host, sizeof j.host, "%s",
+             strcmp(c->o->host, "0.0.0.0") == 0 ? "127.0.0.1" : c->o->host);
+    memcpy(j.key, c->key.pub, KEY_BYTES);
+    join_format(text, &j);
+    const char *args[16] = {"--name", name, "--state", state, "--no-cache"};
+    size_t n = 5;
+    if (c->o->local_threads) {
+        args[n++] = "--threads";
+        args[n++] = c->o->local_threads;
+    }
+    if (c->o->local_memory) {
+        args[n++] = "--memory";
+        args[n++] = c->o->local_memory;
+    }
+    const struct child_options o = {.program = "potluck-worker",
+                                    .args = args,
+                                    .join = text,
+                                    .say = say,
+                                    .arg = c};
+    return child_create(&c->child, &o, err);
+}
+
+/* -------------------------------------------------------- front door */
+
+static enum status open_api(struct coordinator *c, struct error *err)
+{
+    char secret[STORE_OPERATOR_BYTES];
+    enum status st = store_operator(c->store, secret, err);
+    if (st != ST_OK) return st;
+    const struct api_options o = {.address = c->o->http,
+                                  .pool = c->pool,
+                                  .admit = c->admit,
+                                  .operator_token = secret,
+                                  .join = op_join,
+                                  .revoked = op_revoked,
+                                  .arg = c};
+    st = api_create(&c->api, &c->loop, &o, err);
+    memset(secret, 0, sizeof secret);
+    return st;
+}
+
+/* What people and scripts need to know: addresses, join string. */
+static enum status announce(struct coordinator *c, struct error *err)
+{
+    char listen[128], http[128], token[ADMIT_TOKEN_BYTES];
+    char text[JOIN_TEXT_BYTES];
+    const char *colon = strrchr(c->o->http, ':');
+    const int n = colon ? (int)(colon - c->o->http) : 0;
+    home_address(c->host, sizeof c->host, c->o->host);
+    if (c->o->advertise) {
+        snprintf(c->host, sizeof c->host, "%s", c->o->advertise);
+    }
+    enum status st = admit_invite(c->admit, clock_now_ns(), token, err);
+    if (st == ST_OK) st = op_join(c, token, text, err);
+    if (st != ST_OK) return st;
+    snprintf(listen, sizeof listen, "%s:%u", c->o->host, c->control_port);
+    snprintf(http, sizeof http, "%.*s:%u", n, c->o->http, api_port(c->api));
+    st = store_join(c->store, text, err);
+    if (st == ST_OK) st = store_addresses(c->store, listen, http, err);
+    if (st != ST_OK) return st;
+    fprintf(stderr,
+            "potluck-coordinator: %s: %u layers, %.2f GiB; answers at "
+            "http://%s\n"
+            "On each other PC, within the next %d minutes:\n\n",
+            c->served.name, c->served.model.n_layer,
+            (double)gguf_file_bytes(c->served.gguf) / 0x1p30, http,
+            TOKEN_MINUTES);
+    printf("potluck join '%s'\n", text);
+    fflush(stdout);
+    fputs("\n", stderr);
+    return ST_OK;
+}
+
+/* ---------------------------------------------------------------- loop */
+
+static enum status start_loop(struct coordinator *c, struct error *err)
+{
+    if (uv_loop_init(&c->loop) != 0) {
+        return error_set(err, ST_NO_MEMORY, "no event loop");
+    }
+    c->has_loop = true;
+    int rc = uv_timer_init(&c->loop, &c->timer);
+    if (rc == 0) rc = uv_prepare_init(&c->loop, &c->prepare);
+    if (rc == 0) rc = uv_async_init(&c->loop, &c->wake, on_wake);
+    if (rc == 0) rc = uv_signal_init(&c->loop, &c->terminate);
+    if (rc == 0) rc = uv_signal_init(&c->loop, &c->interrupt);
+    if (rc == 0) rc = uv_signal_init(&c->loop, &c->hangup);
+    c->timer.data = c->prepare.data = c->wake.data = c;
+    c->terminate.data = c->interrupt.data = c->hangup.data = c;
+    if (rc == 0) return ST_OK;
+    return error_set(err, ST_IO, "event loop: %s", uv_strerror(rc));
+}
+
+static enum status start_events(struct coordinator *c, struct error *err)
+{
+    int rc = uv_prepare_start(&c->prepare, on_prepare);
+    if (rc == 0) rc = uv_signal_start(&c->terminate, on_signal, SIGTERM);
+    if (rc == 0) rc = uv_signal_start(&c->interrupt, on_signal, SIGINT);
+    if (rc == 0) rc = uv_signal_start(&c->hangup, on_hangup, SIGHUP);
+    if (rc == 0) return ST_OK;
+    return error_set(err, ST_IO, "event loop: %s", uv_strerror(rc));
+}
+
+static enum status open_bulk(struct coordinator *c, struct error *err)
+{
+    struct bulk_options o = {
+        .manifest = c->served.manifest, .notify = on_bulk_ready, .arg = c};
+    hash_of(o.model_id, c->served.header.data, c->served.header.len);
+    return bulk_create(&c->bulk, &o, err);
+}
+
+static enum status open_coordinator(struct coordinator *c, struct error *err)
+{
+    enum status st = read_plan(c, err);
+    if (st == ST_OK) st = store_open(&c->store, c->o->state_dir, err);
+    if (st == ST_OK) {
+        st = served_open(&c->served, c->o->model_path, store_dir(c->store), say,
+                         c, err);
+    }
+    if (st == ST_OK) st = open_keys(c, err);
+    if (st == ST_OK) st = open_sockets(c, err);
+    if (st == ST_OK) st = open_bulk(c, err);
+    if (st == ST_OK) st = open_core(c, err);
+    if (st == ST_OK) st = open_api(c, err);
+    if (st == ST_OK) st = open_child(c, err);
+    if (st == ST_OK) st = start_events(c, err);
+    return st == ST_OK ? announce(c, err) : st;
+}
+
+static void stop_handle(uv_handle_t *handle, void *arg)
+{
+    struct coordinator *c = arg;
+    const uv_handle_t *const ours[] = {
+        (uv_handle_t *)&c->timer,     (uv_handle_t *)&c->prepare,
+        (uv_handle_t *)&c->wake,      (uv_handle_t *)&c->terminate,
+        (uv_handle_t *)&c->interrupt, (uv_handle_t *)&c->hangup};
+    for (size_t i = 0; i < COUNT_OF(ours); i++) {
+        if (handle == ours[i] && !uv_is_closing(handle)) {
+            uv_close(handle, NULL);
+        }
+    }
+}
+
+/* The child is told first, so that it leaves while everything else closes. */
+static void end_child(struct coordinator *c)
+{
+    const struct timespec nap = {.tv_nsec = 10 * 1000 * 1000};
+    if (!c->child) return;
+    child_stop(c->child, clock_now_ns(), CHILD_KILL_MS);
+    child_stop(c->child, clock_now_ns(), CHILD_KILL_MS); /* no need to wait */
+    while (!child_stopped(c->child)) {
+        uv_run(&c->loop, UV_RUN_NOWAIT); /* its Bye */
+        child_poll(c->child, clock_now_ns());
+        nanosleep(&nap, NULL);
+    }
+}
+
+static void close_coordinator(struct coordinator *c)
+{
+    struct error err;
+    if (!c->has_loop) return; /* nothing else is there either */
+    if (c->pool) end_child(c);
+    child_free(c->child);
+    api_close(c->api);
+    while (c->n_planning != 0) uv_run(&c->loop, UV_RUN_ONCE);
+    feeds_close(&c->feeds);
+    uv_walk(&c->loop, stop_handle, c);
+    net_free(c->net, LINGER_MS);
+    uv_run(&c->loop, UV_RUN_DEFAULT);
+    core_free(c->pool);
+    bulk_free(c->bulk);
+    if (c->served.manifest &&
+        manifest_save(c->served.manifest, &err) != ST_OK) {
+        say(NULL, err.text); /* they are hashed anew the next time */
+    }
+    served_close(&c->served);
+    admit_free(c->admit);
+    store_close(c->store);
+    buf_fini(&c->scratch);
+    buf_fini(&c->plan_json);
+    memset(&c->key, 0, sizeof c->key);
+    uv_loop_close(&c->loop);
+}
+
+enum status coordinator_run(const struct coordinator_options *o,
+                            struct error *err)
+{
+    struct coordinator *c = mem_zalloc(sizeof *c);
+    if (!c) return error_set(err, ST_NO_MEMORY, "no memory");
+    c->o = o;
+    buf_init(&c->scratch, LIMIT_ASSIGN_BYTES);
+    enum status st = start_loop(c, err);
+    if (st == ST_OK) st = open_coordinator(c, err);
+    if (st == ST_OK) uv_run(&c->loop, UV_RUN_DEFAULT);
+    close_coordinator(c);
+    mem_free(c);
+    return st;
 }

@@ -29,7 +29,7 @@ struct settings {
     char text[JOIN_TEXT_BYTES + 64]; /* a join string read from somewhere */
     char name_text[LIMIT_NAME + 1], listen_host[LIMIT_ADDRESS + 1];
     char cache_path[FILES_PATH_BYTES], state_path[FILES_PATH_BYTES];
-    bool version;
+    bool version, no_cache;
 };
 
 static int fail(const struct error *err, enum status st, bool refused)
@@ -171,7 +171,7 @@ static enum status finish(struct settings *s, struct error *err)
     if (strlen(s->state) > FILES_PATH_BYTES - 64 || s->state[0] == '\0') {
         return error_set(err, ST_USAGE, "--state: not a path");
     }
-    s->o.cache_dir = s->cache;
+    s->o.cache_dir = s->no_cache ? NULL : s->cache;
     s->o.state_dir = s->state;
     s->o.trace_path = s->trace;
     if (s->o.shard.n_threads == 0) s->o.shard.n_threads = cpu_cores();
@@ -208,6 +208,8 @@ int main(int argc, char **argv)
          "keeps pieces of models (default: ~/.cache/potluck)", 0, 0},
         {"--cache-size", 0, OPTION_SIZE, &s.o.cache_bytes, "SIZE",
          "limit of the cache (default 64G; 0: none)", 0, 0},
+        {"--no-cache", 0, OPTION_FLAG, &s.no_cache, NULL,
+         "keep no pieces of models on this machine's disk", 0, 0},
         {"--state", 0, OPTION_STRING, &s.state, "DIR",
          "keeps the key (default: ~/.local/state/potluck/worker)", 0, 0},
         {"--listen", 0, OPTION_STRING, &s.listen, "ADDR[:PORT]",

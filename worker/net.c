@@ -711,8 +711,11 @@ static enum status open_worker(struct worker *w, struct error *err)
         (ssize_t)sizeof w->boot_id) {
         return error_set(err, ST_IO, "no random numbers: %s", strerror(errno));
     }
-    enum status st = cache_open(&w->cache, w->o->cache_dir, w->o->cache_bytes,
-                                say_cache, NULL, err);
+    enum status st = ST_OK;
+    if (w->o->cache_dir) {
+        st = cache_open(&w->cache, w->o->cache_dir, w->o->cache_bytes,
+                        say_cache, NULL, err);
+    }
     if (st == ST_OK) st = exec_create(&w->exec, &exec, err);
     if (st == ST_OK) st = open_sockets(w, err);
     return st;

@@ -19,7 +19,7 @@ struct worker_options {
     struct shard_options shard; /* isa, blas, threads, memory_max */
     const char *name;
     const char *state_dir;  /* key and coordinator are kept here; exists */
-    const char *cache_dir;  /* of cells */
+    const char *cache_dir;  /* of cells; NULL: none is kept */
     uint64_t cache_bytes;   /* 0: no limit */
     const char *listen;     /* host of the data socket */
     uint32_t listen_port;   /* 0: any */
