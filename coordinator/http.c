@@ -5,7 +5,8 @@
  * Waking up.  The daemon has no thread: its epoll descriptor is watched by the
  * loop, and its timeout is a timer of the loop; each wake is one MHD_run.  A
  * call that waits for its handler, or a stream that has nothing to say, is
- * suspended; resuming it wakes the daemon by way of an eventfd of its own.
+ * suspended. Without a thread, the daemon is not woken by resuming: we wake it,
+ * in the loop's next turn, so that many resumptions cost one.
  *
  * Who is gone.  libmicrohttpd does not watch the socket of a suspended
  * connection.  So we do, for hang-up only (UV_DISCONNECT), with a poll handle
@@ -46,7 +47,7 @@
 #define STREAM_MAX      ((size_t)64 << 20)
 #define STREAMS_MAX     ((size_t)256 << 20)
 #define REQUEST_MS      60000
-#define BACKLOG         128
+#define BACKLOG         1024
 /* A body that is too long is read so far, so that the client gets to read the
  * answer instead of a reset connection. */
 #define SWALLOW_MAX ((size_t)64 << 20)
@@ -90,8 +91,8 @@ struct http {
     uint32_t port;
     uv_poll_t poll;
     uv_timer_t timer, tick;
-    unsigned n_handles; /* not yet closed, watches too; the last one frees */
-    bool closing;
+    unsigned n_handles;    /* not yet closed, watches too; the last one frees */
+    bool closing, resumed; /* resumed: the daemon wants one more turn */
     struct http_call *calls;
     struct connection *connections;
     size_t bodies, streams; /* bytes held */
@@ -117,9 +118,12 @@ static void turn(struct http *h)
 {
     if (h->closing) return;
     h->counters.turns++;
+    h->resumed = false;
     MHD_run(h->daemon);
     MHD_UNSIGNED_LONG_LONG ms = 0;
-    if (MHD_get_timeout(h->daemon, &ms) == MHD_YES)
+    if (h->resumed)
+        uv_timer_start(&h->timer, on_timer, 0, 0);
+    else if (MHD_get_timeout(h->daemon, &ms) == MHD_YES)
         uv_timer_start(&h->timer, on_timer, ms, 0);
     else
         uv_timer_stop(&h->timer);
@@ -164,6 +168,7 @@ static void on_connection(void *arg, struct MHD_Connection *mhd, void **context,
         if (h->connections == c) h->connections = c->next;
         h->counters.connections--;
         mem_free(c);
+        h->resumed = true; /* room: only its next turn accepts again */
         return;
     }
     const union MHD_ConnectionInfo *info =
@@ -190,6 +195,9 @@ static void resume(struct http_call *c)
     if (!c->suspended) return;
     c->suspended = false;
     MHD_resume_connection(c->mhd);
+    if (!c->http->resumed && !c->http->closing)
+        uv_timer_start(&c->http->timer, on_timer, 0, 0);
+    c->http->resumed = true;
 }
 
 static void suspend(struct http_call *c)

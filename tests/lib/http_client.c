@@ -58,7 +58,7 @@ static bool later(void *arg)
 void http_rig_run(struct http_rig *rig, unsigned ms)
 {
     uint64_t end = uv_hrtime() + (uint64_t)ms * 1000000;
-    (void)http_rig_until(rig, later, &end);
+    if (!http_rig_until(rig, later, &end)) abort();
 }
 
 bool http_client_open(struct http_client *c, uint32_t port)
@@ -173,7 +173,8 @@ static char *read_body(const struct http_client *c, size_t *n, bool *whole,
         const size_t want = length ? strtoull(length + 16, NULL, 10) : there;
         *n = there < want ? there : want;
         memcpy(body, at, *n);
-        *whole = length ? there >= want : c->eof;
+        *whole =
+            length ? there >= want : c->eof || http_client_status(c) == 204;
         *end = at + *n;
         body[*n] = '\0';
         return body;

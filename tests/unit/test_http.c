@@ -118,6 +118,7 @@ static struct http_client open_client(void)
 {
     struct http_client c;
     assert_true(http_client_open(&c, http_port(server)));
+    uv_run(&rig.loop, UV_RUN_NOWAIT); /* connect() waits for a backlog */
     return c;
 }
 
@@ -470,14 +471,14 @@ static void test_more_connections_wait_their_turn(void **state)
 static void test_what_is_not_http(void **state)
 {
     (void)state;
-    begin((struct http_options){.header_max = 8192});
+    begin((struct http_options){.header_max = 8192, .request_ms = 500});
     struct rng rng;
-    rng_seed(&rng, 7);
+    rng.state = 7;
     for (int i = 0; i < 300; i++) {
         struct http_client c = open_client();
         char bytes[600];
-        const size_t n = rng_next(&rng) % sizeof bytes;
-        for (size_t k = 0; k < n; k++) bytes[k] = (char)rng_next(&rng);
+        const size_t n = rng_u64(&rng) % sizeof bytes;
+        for (size_t k = 0; k < n; k++) bytes[k] = (char)rng_u64(&rng);
         if (i % 3 == 0) memcpy(bytes, "POST / HTTP/1.1\r\n", 17);
         if (i % 5 == 0) memcpy(bytes, "GET ", 4);
         http_client_write(&c, bytes, n);
@@ -508,7 +509,7 @@ static void test_what_is_not_http(void **state)
         c = open_client();
         assert_true(http_client_say(&c, odd[i]));
         shutdown(c.fd, SHUT_WR);
-        assert_true(http_rig_until(&rig, is_eof, &c));
+        if (!http_rig_until(&rig, is_eof, &c)) fail_msg("case %zu", i);
         http_client_close(&c);
     }
     c = open_client(); /* and goes on */
