@@ -83,7 +83,8 @@ BASE_CFLAGS := -std=c17 -g -fno-omit-frame-pointer -ffp-contract=off \
 BASE_LDFLAGS := -pie -Wl,-z,relro,-z,now,--as-needed -pthread \
   $(SANITIZE.$(BUILD)) $(LDFLAGS)
 OPENBLAS_LIBS ?= -lopenblas
-LIBS := $(OPENBLAS_LIBS) -lprotobuf-c -ljansson -lsodium -lzmq -luv -lm -lcurl
+LIBS := $(OPENBLAS_LIBS) -lprotobuf-c -ljansson -lsodium -lzmq -luv \
+  -lmicrohttpd -lcurl -lm
 
 # One instruction set a file, named by its suffix; a file compiles to nothing
 # on another architecture, so no flags there.
@@ -210,11 +211,12 @@ $(TOOLS): $(OUT)/%: $(OUT)/%.o $(TOOLLIB_OBJ) $(PART_LIBS) $(LIBPOTLUCK)
 $(BENCHES): $(OUT)/%: $(OUT)/%.o $(BENCH_OBJ) $(LIBPOTLUCK)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(BASE_LDFLAGS) -o $@ $^ $(LIBS)
-$(FUZZERS): $(OUT)/%: $(OUT)/%.o $(TOOLLIB_OBJ) $(LIBPOTLUCK)
+$(FUZZERS): $(OUT)/%: $(OUT)/%.o $(TOOLLIB_OBJ) $(PART_LIBS) $(LIBPOTLUCK)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(BASE_LDFLAGS) -fsanitize=fuzzer -o $@ $^ $(LIBS)
 $(REPLAYS): $(OUT)/tests/fuzz/replay_%: $(OUT)/tests/fuzz/fuzz_%.o \
-  $(OUT)/tests/fuzz/replay_main.o $(TOOLLIB_OBJ) $(LIBPOTLUCK)
+  $(OUT)/tests/fuzz/replay_main.o $(TOOLLIB_OBJ) $(PART_LIBS) \
+  $(LIBPOTLUCK)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(BASE_LDFLAGS) -o $@ $^ $(LIBS)
 
