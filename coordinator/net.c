@@ -25,6 +25,7 @@
 #define DATA_QUEUE        4096
 #define BULK_QUEUE        64
 #define LINGER_MS         300
+#define CHILD_KILL_MS     5000
 #define RETRY_MS          20  /* cells for a worker whose socket was full */
 #define TICK_MS           500 /* at the latest: the child, the beacon, hashes */
 #define SETTLE_MS         2000
