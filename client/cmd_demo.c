@@ -163,10 +163,10 @@ static enum status start_coordinator(struct demo *d, struct error *err)
     snprintf(log, sizeof log, "%s/log-0", d->dir);
     snprintf(state, sizeof state, "%s/coordinator", d->dir);
     snprintf(workers, sizeof workers, "%u", d->n_workers);
-    const char *const argv[] = {d->coordinator, d->model,    "--listen",
-                                "127.0.0.1:0",  "--http",    "127.0.0.1:0",
-                                "--no-local",   "--workers", workers,
-                                "--state",      state,       NULL};
+    const char *const argv[] = {
+        d->coordinator, d->model,     "--listen",    "127.0.0.1:0", "--http",
+        "127.0.0.1:0",  "--no-local", "--no-beacon", "--spread",    "--workers",
+        workers,        "--state",    state,         NULL};
     return spawn_child(&d->pid[0], d->coordinator, argv, log, err);
 }
 

@@ -42,7 +42,7 @@ static const char *const prompts[N_PROMPTS] = {
 
 struct pool {
     struct lan rig;
-    const char *model;
+    char model[512];
     uint32_t n_layer, n_workers;
     struct buf want[N_PROMPTS]; /* logits of `local` */
 };
@@ -53,17 +53,17 @@ struct pool {
 static void open_pool(struct pool *p, const char *model, uint32_t n_layer,
                       uint32_t n_workers)
 {
-    *p = (struct pool){
-        .model = model, .n_layer = n_layer, .n_workers = n_workers};
+    *p = (struct pool){.n_layer = n_layer, .n_workers = n_workers};
     cli_begin();
     lan_begin(&p->rig);
     if (!model) {
         cli_model("moe.gguf", "moe-12", (const char *const[]){NULL});
-        p->model = model = cli_path("moe.gguf");
+        model = cli_path("moe.gguf");
     }
+    snprintf(p->model, sizeof p->model, "%s", model);
     for (uint32_t i = 0; i < N_PROMPTS; i++) {
-        cli_expect(CLI("local", model, "--raw", "--temp", "0", "-n", N_TOKENS,
-                       "-t", "1", "--logits", cli_path("want"), "--",
+        cli_expect(CLI("local", p->model, "--raw", "--temp", "0", "-n",
+                       N_TOKENS, "-t", "1", "--logits", cli_path("want"), "--",
                        prompts[i]),
                    0, "");
         p->want[i] = cli_read(cli_path("want"));
