@@ -163,6 +163,7 @@ static enum status start_coordinator(struct demo *d, struct error *err)
     snprintf(log, sizeof log, "%s/log-0", d->dir);
     snprintf(state, sizeof state, "%s/coordinator", d->dir);
     snprintf(workers, sizeof workers, "%u", d->n_workers);
+    /* every worker computes, though one alone would be faster here */
     const char *const argv[] = {
         d->coordinator, d->model,     "--listen",    "127.0.0.1:0", "--http",
         "127.0.0.1:0",  "--no-local", "--no-beacon", "--spread",    "--workers",

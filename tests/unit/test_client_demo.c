@@ -245,8 +245,9 @@ static void demo_starts_a_pool_and_cleans_up(void **state)
     outcome_fini(&o);
     fake_http_stop();
     struct buf seen = cli_read(cli_path("seen-coordinator"));
-    assert_non_null(strstr(seen.data, "/model --listen 127.0.0.1:0 --http "
-                                      "127.0.0.1:0 --no-local --workers 2 "));
+    assert_non_null(strstr(
+        seen.data, "/model --listen 127.0.0.1:0 --http "
+                   "127.0.0.1:0 --no-local --no-beacon --spread --workers 2 "));
     buf_fini(&seen);
     seen = cli_read(cli_path("seen-workers"));
     assert_non_null(strstr(seen.data, "--name pc-1 --threads 1 --memory "));

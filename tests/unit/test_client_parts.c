@@ -215,14 +215,15 @@ static void the_table_has_what_a_teacher_wants(void **state)
 static void the_table_takes_anything(void **state)
 {
     (void)state;
+#define HOSTILE                                                                \
+    "{\"nodes\":[{\"name\":\"\\u001b[2J\\u009b1m\\n\",\"state\":{},"           \
+    "\"memory_bytes\":-1,\"planned_bytes\":1e300,\"threads\":\"four\"}],"      \
+    "\"why\":\"\\u001b]0;x\\u0007\",\"state\":\"a\\nb\"}"
     static const char *const odd[] = {
         "{}", "{\"nodes\":7,\"plan\":[],\"queue\":\"x\",\"state\":null}",
-        "{\"nodes\":[1,null,\"x\",[],{}]}",
-        "{\"nodes\":[{\"name\":\"\\u001b[2J\\u009b1m\\n\",\"state\":{},"
-        "\"memory_bytes\":-1,\"planned_bytes\":1e300,\"threads\":\"four\"}],"
-        "\"why\":\"\\u001b]0;x\\u0007\",\"state\":\"a\\nb\"}",
-        "{\"nodes\":[{\"name\":\"\\u20ac\\u20ac\\u20ac\\u20ac\\u20ac\\u20ac"
-        "\\u20ac\\u20ac\\u20ac\\u20ac\\u20ac\\u20ac\\u20ac\\u20ac\"}]}"};
+        "{\"nodes\":[1,null,\"x\",[],{}]}", HOSTILE,
+        /* cut at 40 bytes, within a character */
+        "{\"nodes\":[{\"name\":\"€€€€€€€€€€€€€€€€€€€€\"}]}"};
     for (size_t i = 0; i < COUNT_OF(odd); i++) {
         struct buf b = table(odd[i]);
         assert_null(memchr(b.data, '\033', b.len));
