@@ -215,13 +215,13 @@ static void the_table_has_what_a_teacher_wants(void **state)
 static void the_table_takes_anything(void **state)
 {
     (void)state;
-#define HOSTILE                                                                \
-    "{\"nodes\":[{\"name\":\"\\u001b[2J\\u009b1m\\n\",\"state\":{},"           \
-    "\"memory_bytes\":-1,\"planned_bytes\":1e300,\"threads\":\"four\"}],"      \
-    "\"why\":\"\\u001b]0;x\\u0007\",\"state\":\"a\\nb\"}"
+    static const char hostile[] =
+        "{\"nodes\":[{\"name\":\"\\u001b[2J\\u009b1m\\n\",\"state\":{},"
+        "\"memory_bytes\":-1,\"planned_bytes\":1e300,\"threads\":\"four\"}],"
+        "\"why\":\"\\u001b]0;x\\u0007\",\"state\":\"a\\nb\"}";
     static const char *const odd[] = {
         "{}", "{\"nodes\":7,\"plan\":[],\"queue\":\"x\",\"state\":null}",
-        "{\"nodes\":[1,null,\"x\",[],{}]}", HOSTILE,
+        "{\"nodes\":[1,null,\"x\",[],{}]}", hostile,
         /* cut at 40 bytes, within a character */
         "{\"nodes\":[{\"name\":\"€€€€€€€€€€€€€€€€€€€€\"}]}"};
     for (size_t i = 0; i < COUNT_OF(odd); i++) {
