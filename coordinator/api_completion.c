@@ -426,12 +426,13 @@ static void submit(struct completion *c)
     const struct http_answer a = {.status = 200,
                                   .type = "text/event-stream",
                                   .fields = {{"X-Accel-Buffering", "no"}}};
-    if (write_comment(c) == ST_OK && http_stream(c->call, &a)) {
-        http_on_gone(c->call, on_gone, c);
-        send_out(c);
+    if (!http_stream(c->call, &a)) {
+        on_gone(c);
         return;
     }
-    on_gone(c);
+    http_on_gone(c->call, on_gone, c);
+    if (write_comment(c) == ST_OK) send_out(c);
+    c->out.len = 0;
 }
 
 void api_completion(struct api *a, struct http_call *call,

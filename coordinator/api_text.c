@@ -27,6 +27,7 @@ static enum status quote_byte(struct buf *b, unsigned char c)
 
 enum status api_quote(struct buf *b, const char *s, size_t n)
 {
+    if (n == 0) return buf_append(b, "\"\"", 2);
     enum status st = buf_append(b, "\"", 1);
     size_t plain = 0; /* [plain, i) goes as it is */
     for (size_t i = 0; st == ST_OK && i < n;) {
