@@ -68,11 +68,30 @@ void exec_out_free(struct exec_out *o)
     mem_free(o);
 }
 
-/* m is written, tensor (may be NULL) is taken over.  What cannot be queued is
+static void emit_failure(struct exec *e, enum wire_kind kind, uint64_t epoch,
+                         uint64_t step, const struct error *err);
+
+/* The step that m belongs to, or the assignment, fails in its place. */
+static void emit_instead(struct exec *e, uint64_t epoch,
+                         const struct wire_message *m, struct error *err)
+{
+    uint64_t step = 0;
+    if (m->kind == WIRE_FAILURE || m->kind == WIRE_STEP_FAILED) return;
+    if (m->kind == WIRE_STEP) step = m->step.step;
+    if (m->kind == WIRE_RESULT) step = m->result.step;
+    if (m->kind == WIRE_DISPATCH || m->kind == WIRE_PARTIALS) {
+        step = m->exchange.step;
+    }
+    error_prefix(err, err->status, "%s", wire_kind_name(m->kind));
+    emit_failure(e, step ? WIRE_STEP_FAILED : WIRE_FAILURE, epoch, step, err);
+}
+
+/* m is written, tensor (may be NULL) is taken over.  What finds no room is
  * dropped: the coordinator's deadline finds it. */
 static void emit(struct exec *e, uint32_t node, bool control, uint64_t epoch,
                  const struct wire_message *m, float *tensor, size_t bytes)
 {
+    struct error err = {0};
     struct exec_out *o = mem_zalloc(sizeof *o);
     if (!o) {
         mem_free(tensor);
@@ -84,8 +103,10 @@ static void emit(struct exec *e, uint32_t node, bool control, uint64_t epoch,
     o->tensor = tensor;
     o->tensor_bytes = bytes;
     buf_init(&o->header, LIMIT_ASSIGN_BYTES);
-    if (wire_write(&o->header, m, NULL) != ST_OK || !ring_push(e->out, o)) {
+    const bool written = wire_write(&o->header, m, &err) == ST_OK;
+    if (!written || !ring_push(e->out, o)) {
         exec_out_free(o);
+        if (!written) emit_instead(e, epoch, m, &err);
         return;
     }
     e->o.notify(e->o.arg);

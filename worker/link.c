@@ -7,6 +7,7 @@
 void link_init(struct link *l)
 {
     *l = (struct link){.state = LINK_JOINING,
+                       .hello_ms = LINK_HELLO_MS,
                        .heartbeat_ms = HEARTBEAT_MS,
                        .lease_ms = LEASE_MS};
 }
@@ -44,6 +45,7 @@ static void lose(struct link *l)
 {
     l->state = LINK_JOINING;
     l->assigned = l->said_hello = false;
+    l->hello_ms = LINK_HELLO_MS;
     l->pending = LINK_LOST;
 }
 
@@ -51,11 +53,12 @@ bool link_refused(struct link *l, enum status why, uint64_t now_ns)
 {
     link_heard(l, now_ns);
     if (l->state == LINK_LEAVING || l->state == LINK_OVER) return true;
-    if (why != ST_NOT_FOUND) {
+    if (why != ST_NOT_FOUND && why != ST_FULL) {
         l->state = LINK_OVER;
         return false;
     }
     if (l->state == LINK_MEMBER) lose(l);
+    l->hello_ms = why == ST_FULL ? LINK_PENDING_MS : LINK_HELLO_MS;
     return true;
 }
 
@@ -88,7 +91,7 @@ enum link_action link_next(struct link *l, uint64_t now_ns)
     l->pending = LINK_NOTHING;
     if (first != LINK_NOTHING || l->state == LINK_OVER) return first;
     if (l->state == LINK_JOINING) {
-        if (l->said_hello && !passed(l->hello_ns, LINK_HELLO_MS, now_ns)) {
+        if (l->said_hello && !passed(l->hello_ns, l->hello_ms, now_ns)) {
             return LINK_NOTHING;
         }
         l->said_hello = true;
@@ -122,7 +125,7 @@ uint64_t link_wait_ms(const struct link *l, uint64_t now_ns)
     if (l->pending != LINK_NOTHING) return 0;
     if (l->state == LINK_OVER) return LINK_HELLO_MS;
     if (l->state == LINK_JOINING) {
-        return l->said_hello ? left_ms(l->hello_ns, LINK_HELLO_MS, now_ns) : 0;
+        return l->said_hello ? left_ms(l->hello_ns, l->hello_ms, now_ns) : 0;
     }
     const uint64_t beat = left_ms(l->beat_ns, l->heartbeat_ms, now_ns);
     const uint64_t lease = left_ms(l->heard_ns, l->lease_ms, now_ns);

@@ -4,7 +4,7 @@
  * next thing to do out; net.c does it.
  *
  *   JOINING --welcome--> MEMBER --silence(lease), refused as unknown--> JOINING
- *     |  ^ Hello every second       | heartbeats
+ *     |  ^ Hello every second, or 3 | heartbeats
  *     |  |                          '--leave--> LEAVING --dismissed, 10 s,
  * leave
  *     '--leave, refused otherwise--> OVER <----------------------- again--' */
@@ -16,8 +16,9 @@
 
 #include "common/status.h"
 
-#define LINK_HELLO_MS 1000
-#define LINK_LEAVE_MS 10000
+#define LINK_HELLO_MS   1000
+#define LINK_PENDING_MS 3000 /* between Hellos while it waits for approval */
+#define LINK_LEAVE_MS   10000
 
 enum link_state { LINK_JOINING, LINK_MEMBER, LINK_LEAVING, LINK_OVER };
 
@@ -34,7 +35,7 @@ struct link {
     enum link_state state;
     uint64_t boot; /* of the coordinator */
     uint32_t node; /* our number there */
-    uint32_t heartbeat_ms, lease_ms;
+    uint32_t heartbeat_ms, lease_ms, hello_ms;
     uint64_t heard_ns, hello_ns, beat_ns, leave_ns;
     bool said_hello, assigned;
     enum link_action pending;
@@ -49,8 +50,9 @@ bool link_welcome(struct link *l, uint64_t boot, uint32_t node,
                   uint32_t heartbeat_ms, uint32_t lease_ms, uint64_t now_ns);
 /* We have work; or, while leaving, not any more. */
 void link_assigned(struct link *l, bool assigned);
-/* ST_NOT_FOUND: we are unknown and say Hello again.  False: anything else is
- * for good, the state OVER. */
+/* ST_NOT_FOUND: we are unknown and say Hello again; ST_FULL: so too, but not
+ * as soon, as we wait for approval or for a place.  False: anything else is for
+ * good, the state OVER. */
 bool link_refused(struct link *l, enum status why, uint64_t now_ns);
 /* SIGTERM; the second time there is no more waiting. */
 void link_leave(struct link *l, uint64_t now_ns);

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +16,7 @@
 #include "engine/numerics.h"
 #include "engine/pool.h"
 #include "proto/limits.h"
+#include "worker/find.h"
 #include "worker/net.h"
 #include "worker/remember.h"
 
@@ -116,7 +118,40 @@ static enum status read_text(struct settings *s, int fd, const char *what,
     return ST_OK;
 }
 
-/* The argument, the file, the environment, or the pool of the last time. */
+/* The only coordinator that says on this LAN that it is there. */
+static enum status look_around(struct settings *s, struct error *err)
+{
+    static const char hint[] =
+        "give the join string that `potluck serve` prints, as argument, on "
+        "standard input (-), by --join-file or in POTLUCK_JOIN";
+    struct found all[FIND_MAX];
+    uint32_t n = 0;
+    fprintf(stderr, "potluck-worker: no join string: looking for a "
+                    "coordinator on this network\n");
+    const enum status st = find_coordinators(all, &n, BEACON_PORT, FIND_WAIT_MS,
+                                             FIND_SETTLE_MS, err);
+    if (st != ST_OK) return st;
+    for (uint32_t i = 0; i < n; i++) {
+        const struct join *j = &all[i].join;
+        fprintf(stderr, "potluck-worker: found %s at %s:%u, key ", all[i].name,
+                j->host, j->port);
+        for (size_t k = 0; k < 8; k++) fprintf(stderr, "%02x", j->key[k]);
+        fputc('\n', stderr);
+    }
+    if (n == 0) {
+        return error_set(err, ST_USAGE, "no coordinator is heard here: %s",
+                         hint);
+    }
+    if (n > 1) {
+        return error_set(err, ST_USAGE, "%u coordinators are heard here: %s", n,
+                         hint);
+    }
+    s->o.join = all[0].join;
+    return ST_OK;
+}
+
+/* The argument, the file, the environment, the pool of the last time,
+ * or the one of this network. */
 static enum status find_join(struct settings *s, struct error *err)
 {
     const char *text = s->word;
@@ -146,10 +181,7 @@ static enum status find_join(struct settings *s, struct error *err)
     }
     st = remember_read(&s->o.join, s->o.state_dir, err);
     if (st != ST_NOT_FOUND) return st;
-    return error_set(err, ST_USAGE,
-                     "which pool? give the join string that `potluck serve` "
-                     "prints, as argument, on standard input (-), by "
-                     "--join-file or in POTLUCK_JOIN");
+    return look_around(s, err);
 }
 
 static enum status finish(struct settings *s, struct error *err)
@@ -221,8 +253,13 @@ int main(int argc, char **argv)
     };
     static const char usage[] =
         "usage: potluck-worker [STRING | -] [OPTIONS]\n\nJoins this machine "
-        "to the pool whose string `potluck serve` has printed.\n\n";
+        "to the pool whose string `potluck serve` has printed; without "
+        "it, to the pool\nof the last time, or to one that is heard on this "
+        "network.\n\n";
     size_t n_words = 0;
+    /* a peer that is gone and a full quota are errors of the call */
+    (void)signal(SIGPIPE, SIG_IGN);
+    (void)signal(SIGXFSZ, SIG_IGN);
     umask(077); /* the key, the pool's address, pieces of models */
     enum status st = options_parse(table, COUNT_OF(table), argc, argv, &s.word,
                                    1, &n_words, &err);

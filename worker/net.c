@@ -56,7 +56,8 @@ struct worker {
     bool echoing, probing, probed;
     uint64_t fetched_bytes; /* as last told */
     char coordinator[LIMIT_ADDRESS + 16];
-    bool line_open; /* a progress line stands on the terminal */
+    char waits[LIMIT_TEXT + 1]; /* for what, as it was last told */
+    bool line_open;             /* a progress line stands on the terminal */
     bool over, refused;
     struct error error; /* of the refusal */
 };
@@ -537,6 +538,7 @@ static void on_welcome(struct worker *w, const struct wire_welcome *m)
     }
     void_epoch(w);
     w->echoing = false;
+    w->waits[0] = '\0';
     connect_coordinator(w, m);
     struct error err;
     if (remember_pool(&w->o->join, w->o->state_dir, &err) != ST_OK) {
@@ -551,6 +553,10 @@ static void on_refuse(struct worker *w, const struct wire_failure *m)
     if (link_refused(&w->link, (enum status)m->status, clock_now_ns())) {
         if (member && w->link.state == LINK_JOINING) {
             say(w, "%s does not know us any more", w->coordinator);
+        }
+        if (m->status == ST_FULL && strcmp(w->waits, m->text) != 0) {
+            memcpy(w->waits, m->text, sizeof w->waits);
+            say(w, "%s: %s", w->coordinator, m->text); /* once */
         }
         return;
     }

@@ -88,6 +88,34 @@ static void test_refusals(void **state)
     assert_int_equal(link_next(&l, now), LINK_NOTHING);
 }
 
+static void test_waiting_for_approval(void **state)
+{
+    (void)state;
+    struct link l;
+    uint64_t now = 0;
+    link_init(&l);
+    assert_int_equal(link_next(&l, now), LINK_SEND_HELLO);
+    for (int i = 0; i < 20; i++) { /* each Hello gets the same answer */
+        assert_true(link_refused(&l, ST_FULL, now));
+        assert_int_equal(l.state, LINK_JOINING);
+        assert_int_equal(run(&l, &now, 2999, LINK_SEND_HELLO), 0);
+        now += MS;
+        assert_int_equal(link_next(&l, now), LINK_SEND_HELLO);
+    }
+    assert_true(link_welcome(&l, 7, 3, 100, 1000, now)); /* approved */
+    assert_int_equal(run(&l, &now, 2000, LINK_LOST), 1);
+    assert_int_equal(run(&l, &now, 3000, LINK_SEND_HELLO), 3); /* as ever */
+    join_pool(&l, &now);
+    assert_true(link_refused(&l, ST_FULL, now)); /* a member no more */
+    assert_int_equal(link_next(&l, now), LINK_LOST);
+    assert_int_equal(link_next(&l, now), LINK_SEND_HELLO);
+    assert_int_equal(run(&l, &now, 2999, LINK_SEND_HELLO), 0);
+    assert_true(link_refused(&l, ST_NOT_FOUND, now));
+    assert_int_equal(link_next(&l, now), LINK_SEND_HELLO);
+    assert_false(link_refused(&l, ST_INVALID, now));
+    assert_int_equal(l.state, LINK_OVER);
+}
+
 static void test_leaving(void **state)
 {
     (void)state;
@@ -180,6 +208,7 @@ int main(void)
         cmocka_unit_test(test_hello_every_second),
         cmocka_unit_test(test_beats_until_it_is_lost),
         cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_waiting_for_approval),
         cmocka_unit_test(test_leaving),
         cmocka_unit_test(test_leaving_ends_without_an_answer),
         cmocka_unit_test(test_echo_finds_latency_and_rate),
