@@ -205,9 +205,7 @@ static enum status write_top(struct buf *b, const json_t *cluster)
     if (st == ST_OK) st = write_text(b, " (", text(cluster, "why"), ")");
     if (st == ST_OK) st = write_text(b, "; model ", text(cluster, "model"), "");
     const double ctx = number(cluster, "n_ctx");
-    const double epoch = number(cluster, "epoch");
     if (st == ST_OK && ctx > 0) st = buf_printf(b, "; context %.0f", ctx);
-    if (st == ST_OK && epoch > 0) st = buf_printf(b, "; epoch %.0f", epoch);
     return st == ST_OK ? buf_append(b, "\n", 1) : st;
 }
 

@@ -13,13 +13,13 @@
 #include "common/clock.h"
 #include "common/join.h"
 #include "coordinator/admit.h"
+#include "coordinator/announce.h"
 #include "coordinator/api.h"
 #include "coordinator/bulk.h"
-#include "coordinator/child.h"
 #include "coordinator/feeds.h"
 #include "coordinator/home.h"
+#include "coordinator/own_worker.h"
 #include "coordinator/served.h"
-#include "coordinator/store.h"
 
 #define CONTROL_QUEUE     4096
 #define DATA_QUEUE        4096
@@ -51,6 +51,7 @@ struct coordinator {
     struct feeds feeds;
     struct bulk *bulk;
     struct api *api;
+    struct announce announce;
     struct child *child; /* this machine's own worker, or NULL */
     struct buf scratch, plan_json;
     char host[LIMIT_ADDRESS + 1]; /* in the join string */
@@ -318,6 +319,7 @@ static void tick(uv_timer_t *handle)
     while (admit_expired(c->admit, now, key)) net_drop(c->control, key);
     feeds_sweep(&c->feeds, pool_cluster(c->pool));
     if (c->child) child_poll(c->child, now);
+    beacon_send(&c->announce, now);
     c->bulk_waits = bulk_retry(c->bulk);
     pump_bulk(c);
     if (c->stopping && core_closed(c->pool)) uv_stop(&c->loop);
@@ -332,7 +334,9 @@ static void on_prepare(uv_prepare_t *handle)
     const uint64_t admit = admit_deadline(c->admit);
     const uint64_t child = c->child ? child_deadline(c->child) : UINT64_MAX;
     if (admit < at) at = admit;
+    const uint64_t announce = announce_deadline(&c->announce);
     if (child < at) at = child;
+    if (announce < at) at = announce;
     uint64_t ms = at <= now ? 0 : (at - now) / UINT64_C(1000000) + 1;
     if (ms > TICK_MS) ms = TICK_MS;
     if (c->bulk_waits && ms > RETRY_MS) ms = RETRY_MS;
@@ -412,9 +416,10 @@ static enum status open_core(struct coordinator *c, struct error *err)
         return error_set(err, ST_IO, "no random numbers: %s", strerror(errno));
     }
     /* Epochs, steps and sequences count up from a number that no boot before
-     * has come to: workers may still have its messages. */
+     * has come to: workers may still have its messages.  Below 2^53, so that
+     * readers of JSON keep it whole. */
     const uint64_t first =
-        ((uint64_t)time(NULL) & 0xffffffff) << 24 | (random & 0xffffff);
+        ((uint64_t)time(NULL) & 0xffffffff) << 20 | (random & 0xfffff);
     struct core_config core = {
         .model_name = c->served.name,
         .model_created = c->served.created,
@@ -501,7 +506,6 @@ static enum status open_sockets(struct coordinator *c, struct error *err)
 static enum status open_keys(struct coordinator *c, struct error *err)
 {
     char path[FILES_PATH_BYTES];
-    struct net_key local;
     if (!store_path(c->store, "key", path)) {
         return error_set(err, ST_USAGE, "--state: the path is too long");
     }
@@ -509,62 +513,11 @@ static enum status open_keys(struct coordinator *c, struct error *err)
     if (st == ST_OK && store_path(c->store, "keys", path)) {
         st = admit_create(&c->admit, path, err);
     }
+    if (st == ST_OK && c->o->local) {
+        st = own_worker_key(c->local_key, c->store, err);
+    }
     if (st != ST_OK || !c->o->local) return st;
-    if (!store_path(c->store, "local", path)) {
-        return error_set(err, ST_USAGE, "--state: the path is too long");
-    }
-    st = files_make_dir(path, err);
-    if (st != ST_OK || !store_path(c->store, "local/key", path)) return st;
-    st = net_key_load(&local, path, err);
-    if (st != ST_OK) return st;
-    memcpy(c->local_key, local.pub, KEY_BYTES);
-    memset(&local, 0, sizeof local);
     return admit_add(c->admit, c->local_key, "local", err);
-}
-
-/* ------------------------------------------------ this machine's worker */
-
-static void local_name(char name[LIMIT_NAME + 1])
-{
-    char host[256] = "";
-    if (gethostname(host, sizeof host - 1) != 0 || host[0] == '\0') {
-        snprintf(host, sizeof host, "coordinator");
-    }
-    snprintf(name, LIMIT_NAME + 1, "%.*s", LIMIT_NAME, host);
-}
-
-/* It is reached as any other worker is, over the loopback interface, and keeps
- * no copies of a model that lies on this machine anyway. */
-static enum status open_child(struct coordinator *c, struct error *err)
-{
-    char state[FILES_PATH_BYTES], text[JOIN_TEXT_BYTES];
-    char name[LIMIT_NAME + 1];
-    struct join j = {.port = c->control_port};
-    if (!c->o->local) return ST_OK;
-    if (!store_path(c->store, "local", state)) {
-        return error_set(err, ST_USAGE, "--state: the path is too long");
-    }
-    local_name(name);
-    snprintf(j.host, sizeof j.host, "%s",
-             strcmp(c->o->host, "0.0.0.0") == 0 ? "127.0.0.1" : c->o->host);
-    memcpy(j.key, c->key.pub, KEY_BYTES);
-    join_format(text, &j);
-    const char *args[16] = {"--name", name, "--state", state, "--no-cache"};
-    size_t n = 5;
-    if (c->o->local_threads) {
-        args[n++] = "--threads";
-        args[n++] = c->o->local_threads;
-    }
-    if (c->o->local_memory) {
-        args[n++] = "--memory";
-        args[n++] = c->o->local_memory;
-    }
-    const struct child_options o = {.program = "potluck-worker",
-                                    .args = args,
-                                    .join = text,
-                                    .say = say,
-                                    .arg = c};
-    return child_create(&c->child, &o, err);
 }
 
 /* -------------------------------------------------------- front door */
@@ -587,7 +540,7 @@ static enum status open_api(struct coordinator *c, struct error *err)
 }
 
 /* What people and scripts need to know: addresses, join string. */
-static enum status announce(struct coordinator *c, struct error *err)
+static enum status greet(struct coordinator *c, struct error *err)
 {
     char listen[128], http[128], token[ADMIT_TOKEN_BYTES];
     char text[JOIN_TEXT_BYTES];
@@ -648,6 +601,25 @@ static enum status start_events(struct coordinator *c, struct error *err)
     return error_set(err, ST_IO, "event loop: %s", uv_strerror(rc));
 }
 
+static enum status open_child(struct coordinator *c, struct error *err)
+{
+    const struct own_worker w = {.threads = c->o->local_threads,
+                                 .memory = c->o->local_memory,
+                                 .listen = c->o->host,
+                                 .port = c->control_port,
+                                 .coordinator_key = c->key.pub};
+    return c->o->local ? own_worker_create(&c->child, &w, c->store, say, err)
+                       : ST_OK;
+}
+
+static void open_announce(struct coordinator *c)
+{
+    struct beacon b = {.port = c->control_port};
+    memcpy(b.key, c->key.pub, KEY_BYTES);
+    if (gethostname(b.name, sizeof b.name - 1) != 0) b.name[0] = '\0';
+    if (c->o->beacon) announce_open(&c->announce, &b, c->o->host, BEACON_PORT);
+}
+
 static enum status open_bulk(struct coordinator *c, struct error *err)
 {
     struct bulk_options o = {
@@ -671,7 +643,9 @@ static enum status open_coordinator(struct coordinator *c, struct error *err)
     if (st == ST_OK) st = open_api(c, err);
     if (st == ST_OK) st = open_child(c, err);
     if (st == ST_OK) st = start_events(c, err);
-    return st == ST_OK ? announce(c, err) : st;
+    if (st != ST_OK) return st;
+    open_announce(c);
+    return greet(c, err);
 }
 
 static void stop_handle(uv_handle_t *handle, void *arg)
@@ -708,6 +682,7 @@ static void close_coordinator(struct coordinator *c)
     if (!c->has_loop) return; /* nothing else is there either */
     if (c->pool) end_child(c);
     child_free(c->child);
+    announce_close(&c->announce);
     api_close(c->api);
     while (c->n_planning != 0) uv_run(&c->loop, UV_RUN_ONCE);
     feeds_close(&c->feeds);
@@ -735,6 +710,7 @@ enum status coordinator_run(const struct coordinator_options *o,
     struct coordinator *c = mem_zalloc(sizeof *c);
     if (!c) return error_set(err, ST_NO_MEMORY, "no memory");
     c->o = o;
+    c->announce.fd = -1;
     buf_init(&c->scratch, LIMIT_ASSIGN_BYTES);
     enum status st = start_loop(c, err);
     if (st == ST_OK) st = open_coordinator(c, err);

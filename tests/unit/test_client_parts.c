@@ -190,7 +190,7 @@ static void the_table_has_what_a_teacher_wants(void **state)
         "\"bottleneck\":\"pc-1 computes\"},\"queue\":{\"waiting\":2,"
         "\"running\":3},\"totals\":{\"prompts\":7,\"tokens\":99}}");
     static const char *const want[] = {
-        "pool: loading (fetching); model m; context 2048; epoch 3\n",
+        "pool: loading (fetching); model m; context 2048\n",
         "0-11 + embedding",
         "1.00 GiB of 4.00 GiB",
         "4 x avx2",
