@@ -645,7 +645,11 @@ static enum status listen_on(const char *address, int *out, uint32_t *port,
     const enum status st = resolve(address, &ai, err);
     if (st != ST_OK) return st;
     const int one = 1;
-    struct sockaddr_storage at;
+    union {
+        struct sockaddr any;
+        struct sockaddr_in in4;
+        struct sockaddr_in6 in6;
+    } at = {.in6 = {0}};
     socklen_t at_bytes = sizeof at;
     const int fd =
         socket(ai->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -653,8 +657,7 @@ static enum status listen_on(const char *address, int *out, uint32_t *port,
         fd >= 0 &&
         setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) == 0 &&
         bind(fd, ai->ai_addr, ai->ai_addrlen) == 0 &&
-        listen(fd, BACKLOG) == 0 &&
-        getsockname(fd, (struct sockaddr *)&at, &at_bytes) == 0;
+        listen(fd, BACKLOG) == 0 && getsockname(fd, &at.any, &at_bytes) == 0;
     const int why = errno;
     freeaddrinfo(ai);
     if (!ok) {
@@ -664,9 +667,8 @@ static enum status listen_on(const char *address, int *out, uint32_t *port,
                                              "choose another port with --http"
                                            : "");
     }
-    *port = ntohs(at.ss_family == AF_INET6
-                      ? ((struct sockaddr_in6 *)(void *)&at)->sin6_port
-                      : ((struct sockaddr_in *)(void *)&at)->sin_port);
+    *port = ntohs(at.any.sa_family == AF_INET6 ? at.in6.sin6_port
+                                               : at.in4.sin_port);
     *out = fd;
     return ST_OK;
 }
