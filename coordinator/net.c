@@ -57,6 +57,7 @@ struct coordinator {
     char host[LIMIT_ADDRESS + 1]; /* in the join string */
     uint8_t local_key[KEY_BYTES];
     bool has_loop, stopping;
+    bool over;       /* the pool is not to change any more */
     bool bulk_waits; /* for room in a worker's socket */
 };
 
@@ -196,6 +197,7 @@ static void on_control(void *arg, struct net_socket *s,
     struct coordinator *c = arg;
     struct wire_message m;
     struct error err;
+    if (c->over) return;
     const bool known = admit_enrolled(c->admit, key);
     if (!known && (header.bytes > LIMIT_HELLO_BYTES || tensor.bytes != 0)) {
         net_drop(s, key);
@@ -315,6 +317,7 @@ static void tick(uv_timer_t *handle)
     struct coordinator *c = handle->data;
     const uint64_t now = clock_now_ns();
     uint8_t key[KEY_BYTES];
+    if (c->over) return;
     core_tick(c->pool);
     while (admit_expired(c->admit, now, key)) net_drop(c->control, key);
     feeds_sweep(&c->feeds, pool_cluster(c->pool));
@@ -666,6 +669,7 @@ static void stop_handle(uv_handle_t *handle, void *arg)
 static void end_child(struct coordinator *c)
 {
     const struct timespec nap = {.tv_nsec = 10 * 1000 * 1000};
+    c->over = true;
     if (!c->child) return;
     child_stop(c->child, clock_now_ns(), CHILD_KILL_MS);
     child_stop(c->child, clock_now_ns(), CHILD_KILL_MS); /* no need to wait */
