@@ -243,6 +243,13 @@ valgrind: $(filter $(OUT)/tests/unit/%,$(TESTS)) $(TOOLS)
 	  --errors-for-leak-kinds=definite" TIMEOUT=1800 \
 	  $(RUN_TESTS) $(filter $(OUT)/tests/unit/%,$(TESTS))
 
+## valgrind-pool: a pool of real processes, each under valgrind
+.PHONY: valgrind-pool
+valgrind-pool: $(OUT)/tests/net/test_pool $(EXES)
+	@LAN_WRAP="valgrind -q --error-exitcode=99 --leak-check=full $\
+	  --suppressions=tests/valgrind.supp $\
+	  --errors-for-leak-kinds=definite" $(RUN_TESTS) $<
+
 ## lint: format, layers, banned words, headers alone, clang-tidy, cppcheck
 lint:
 	@bad=0; sh tests/lint.sh || bad=1; \

@@ -62,6 +62,7 @@ stage packages sh deploy/deps.sh check && stage build make -j"$jobs" && {
         stage lint make lint
         stage asan make -j"$jobs" asan
         stage tsan make -j"$jobs" tsan
+        stage valgrind make valgrind-pool
         stage fuzz-replay make -j"$jobs" fuzz-replay
         stage mutants make mutants
         if command -v aarch64-linux-gnu-gcc >/dev/null 2>&1; then

@@ -91,6 +91,7 @@ static pid_t start(struct lan *r, const char *const *argv, const char *log,
 struct args {
     const char *v[ARGS_MAX + 1];
     size_t n;
+    char wrap[512];
 };
 
 static void add(struct args *a, const char *const *more)
@@ -98,6 +99,18 @@ static void add(struct args *a, const char *const *more)
     for (; more && *more; more++) {
         assert_true(a->n < ARGS_MAX);
         a->v[a->n++] = *more;
+    }
+}
+
+/* The words of LAN_WRAP, in front of a daemon's. */
+static void add_wrap(struct args *a)
+{
+    const char *wrap = getenv("LAN_WRAP");
+    char *save;
+    snprintf(a->wrap, sizeof a->wrap, "%s", wrap ? wrap : "");
+    for (char *w = strtok_r(a->wrap, " ", &save); w;
+         w = strtok_r(NULL, " ", &save)) {
+        add(a, (const char *const[]){w, NULL});
     }
 }
 
@@ -158,6 +171,7 @@ void lan_serve(struct lan *r, const char *model, const char *const *more)
     snprintf(listen, sizeof listen, "%s:0", host);
     struct args a = {.n = 0};
     add(&a, r->coordinator_prefix);
+    add_wrap(&a);
     add(&a,
         (const char *const[]){
             built_program(program, "potluck-coordinator"), model, "--listen",
@@ -187,6 +201,7 @@ void lan_join(struct lan *r, uint32_t i, const char *const *more)
     snprintf(cache, sizeof cache, "cache-%u", i);
     struct args a = {.n = 0};
     add(&a, r->worker_prefix[i]);
+    add_wrap(&a);
     add(&a, (const char *const[]){built_program(program, "potluck-worker"),
                                   "--name", name, "--state", lan_path(r, dir),
                                   "--cache", lan_path(r, cache), "--threads",

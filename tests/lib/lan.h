@@ -2,7 +2,10 @@
  * this machine, in a folder of their own.
  *
  * Depends on: cli, run_command, cmocka.  Thread: the test's.  Every wait has a
- * deadline, after which the test fails with what the programs last said. */
+ * deadline, after which the test fails with what the programs last said.
+ *
+ * LAN_WRAP in the environment stands in front of coordinator and workers, as
+ * in "valgrind -q --error-exitcode=99". */
 #ifndef TESTS_LIB_LAN_H
 #define TESTS_LIB_LAN_H
 
