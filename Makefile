@@ -238,17 +238,15 @@ asan tsan:
 
 ## valgrind: the unit tests under valgrind (leaks, uninitialised values)
 valgrind: $(filter $(OUT)/tests/unit/%,$(TESTS)) $(TOOLS)
-	@WRAP="valgrind -q --error-exitcode=99 --leak-check=full \
-	  --suppressions=tests/valgrind.supp \
-	  --errors-for-leak-kinds=definite" TIMEOUT=1800 \
+	@WRAP="$(VALGRIND)" TIMEOUT=1800 \
 	  $(RUN_TESTS) $(filter $(OUT)/tests/unit/%,$(TESTS))
 
 ## valgrind-pool: a pool of real processes, each under valgrind
+VALGRIND := valgrind -q --error-exitcode=99 --leak-check=full \
+  --suppressions=tests/valgrind.supp --errors-for-leak-kinds=definite
 .PHONY: valgrind-pool
 valgrind-pool: $(OUT)/tests/net/test_pool $(EXES)
-	@LAN_WRAP="valgrind -q --error-exitcode=99 --leak-check=full $\
-	  --suppressions=tests/valgrind.supp $\
-	  --errors-for-leak-kinds=definite" $(RUN_TESTS) $<
+	@LAN_WRAP="$(VALGRIND)" $(RUN_TESTS) $<
 
 ## lint: format, layers, banned words, headers alone, clang-tidy, cppcheck
 lint:
