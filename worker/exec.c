@@ -10,6 +10,7 @@
 #include "common/clock.h"
 #include "common/ring.h"
 #include "worker/assign.h"
+#include "worker/failure.h"
 #include "worker/probe.h"
 #include "worker/result.h"
 
@@ -68,58 +69,38 @@ void exec_out_free(struct exec_out *o)
     mem_free(o);
 }
 
-static void emit_failure(struct exec *e, enum wire_kind kind, uint64_t epoch,
-                         uint64_t step, const struct error *err);
-
-/* The step that m belongs to, or the assignment, fails in its place. */
-static void emit_instead(struct exec *e, uint64_t epoch,
-                         const struct wire_message *m, struct error *err)
-{
-    uint64_t step = 0;
-    if (m->kind == WIRE_FAILURE || m->kind == WIRE_STEP_FAILED) return;
-    if (m->kind == WIRE_STEP) step = m->step.step;
-    if (m->kind == WIRE_RESULT) step = m->result.step;
-    if (m->kind == WIRE_DISPATCH || m->kind == WIRE_PARTIALS) {
-        step = m->exchange.step;
-    }
-    error_prefix(err, err->status, "%s", wire_kind_name(m->kind));
-    emit_failure(e, step ? WIRE_STEP_FAILED : WIRE_FAILURE, epoch, step, err);
-}
-
-/* m is written, tensor (may be NULL) is taken over.  What finds no room is
- * dropped: the coordinator's deadline finds it. */
+/* m is written, tensor (may be NULL) is taken over.  What cannot be written is
+ * told in its place; what finds no room is dropped: the coordinator's deadline
+ * finds it. */
 static void emit(struct exec *e, uint32_t node, bool control, uint64_t epoch,
                  const struct wire_message *m, float *tensor, size_t bytes)
 {
     struct error err = {0};
+    struct wire_message instead;
     struct exec_out *o = mem_zalloc(sizeof *o);
     if (!o) {
         mem_free(tensor);
         return;
     }
-    o->node = node;
-    o->control = control;
-    o->epoch = epoch;
-    o->tensor = tensor;
-    o->tensor_bytes = bytes;
+    *o = (struct exec_out){node, control, epoch, {0}, tensor, bytes};
     buf_init(&o->header, LIMIT_ASSIGN_BYTES);
-    const bool written = wire_write(&o->header, m, &err) == ST_OK;
-    if (!written || !ring_push(e->out, o)) {
+    if (wire_write(&o->header, m, &err) != ST_OK) {
         exec_out_free(o);
-        if (!written) emit_instead(e, epoch, m, &err);
-        return;
+        if (!failure_instead(&instead, epoch, m, &err)) return;
+        emit(e, EXEC_TO_COORDINATOR, instead.kind == WIRE_FAILURE, epoch,
+             &instead, NULL, 0);
+    } else if (!ring_push(e->out, o)) {
+        exec_out_free(o);
+    } else {
+        e->o.notify(e->o.arg);
     }
-    e->o.notify(e->o.arg);
 }
 
 static void emit_failure(struct exec *e, enum wire_kind kind, uint64_t epoch,
                          uint64_t step, const struct error *err)
 {
-    struct wire_message m = {.kind = kind};
-    m.failure = (struct wire_failure){
-        .epoch = epoch, .step = step, .status = (uint32_t)err->status};
-    snprintf(m.failure.text, sizeof m.failure.text, "%.*s", LIMIT_TEXT,
-             err->text);
+    struct wire_message m;
+    failure_fill(&m, kind, epoch, step, err);
     emit(e, EXEC_TO_COORDINATOR, kind == WIRE_FAILURE, epoch, &m, NULL, 0);
 }
 

@@ -16,6 +16,7 @@
 #include "worker/cache.h"
 #include "worker/echo.h"
 #include "worker/exec.h"
+#include "worker/failure.h"
 #include "worker/fetch.h"
 #include "worker/hello.h"
 #include "worker/link.h"
@@ -102,11 +103,8 @@ static void tell(struct worker *w, const struct wire_message *m)
 static void tell_failure(struct worker *w, enum wire_kind kind, uint64_t epoch,
                          uint64_t step, const struct error *err)
 {
-    struct wire_message m = {.kind = kind};
-    m.failure = (struct wire_failure){
-        .epoch = epoch, .step = step, .status = (uint32_t)err->status};
-    snprintf(m.failure.text, sizeof m.failure.text, "%.*s", LIMIT_TEXT,
-             err->text);
+    struct wire_message m;
+    failure_fill(&m, kind, epoch, step, err);
     if (kind == WIRE_FAILURE) {
         say(w, "%s", err->text);
         tell(w, &m);

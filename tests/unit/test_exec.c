@@ -38,6 +38,7 @@ struct pool_rig {
     bool twice;         /* every PARTIALS comes twice */
     bool read_fails;
     uint32_t n_steps; /* at each node */
+    float inv_temp;   /* of the next steps; 0: 1 */
     struct kv_op *op; /* rides in the next steps; or NULL */
     struct wire_message failure;
     /* of the steps in flight, by step id */
@@ -267,6 +268,7 @@ static void send_rows(struct pool_rig *p, uint64_t epoch, uint32_t seq,
     struct step_row rows[ROWS];
     struct wire_sample sample = {.inv_temp = 1, .repeat = 1, .whole_row = true};
     struct wire_message m = {.kind = WIRE_STEP};
+    if (p->inv_temp > 0) sample.inv_temp = p->inv_temp;
     m.step = (struct wire_step){.epoch = epoch,
                                 .step = ++p->step,
                                 .n_rows = to - from,
@@ -413,6 +415,24 @@ static void test_a_step_that_cannot_run_fails(void **state)
     close_pool(&p);
 }
 
+/* Logits that such a temperature makes infinite do not go over the wire. */
+static void test_what_cannot_be_written_fails(void **state)
+{
+    (void)state;
+    struct pool_rig p;
+    open_pool(&p, 2);
+    p.inv_temp = 3e38f;
+    send_rows(&p, p.epoch, 0, 0, 3);
+    p.n_want--;
+    carry_until(&p, &p.n_step_failed, 1);
+    assert_int_equal(p.failure.failure.step, p.step);
+    assert_int_equal(p.failure.failure.epoch, p.epoch);
+    assert_int_equal(p.failure.failure.status, ST_INVALID);
+    assert_non_null(strstr(p.failure.failure.text, "numbers out of range"));
+    assert_int_equal(p.n_results, 0);
+    close_pool(&p);
+}
+
 /* The stages behind the one that fails free what the step frees. */
 static void test_what_a_failed_step_frees_is_freed(void **state)
 {
@@ -498,6 +518,7 @@ int main(void)
         cmocka_unit_test(test_more_steps_than_fit),
         cmocka_unit_test(test_an_old_epoch_is_ignored),
         cmocka_unit_test(test_a_step_that_cannot_run_fails),
+        cmocka_unit_test(test_what_cannot_be_written_fails),
         cmocka_unit_test(test_what_a_failed_step_frees_is_freed),
         cmocka_unit_test(test_ends_in_mid_step),
         cmocka_unit_test(test_a_load_that_fails_says_why),
