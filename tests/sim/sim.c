@@ -197,8 +197,7 @@ bool sim_init(struct sim *s, const struct sim_options *o,
         double part = o->plenty / o->n_workers;
         if (!o->quiet_links) part *= 0.4 + 1.2 * rng_unit(rng_u64(&s->rng));
         const double speed =
-            o->quiet_links ? 1e5
-                           : 1e4 * (1 + (double)sim_between(s, 0, 20));
+            o->quiet_links ? 1e6 : 1e4 * (1 + (double)sim_between(s, 0, 20));
         s->workers[i] = sim_worker_create(
             s, i, none + (uint64_t)(part * (double)(all - none)), speed);
         if (!s->workers[i]) return false;
@@ -271,7 +270,7 @@ void sim_story(struct sim *s)
     const uint64_t epoch = s->epoch;
     for (int i = 0; i < 12 && !s->failed; i++) {
         sim_submit(s, 1 + (uint32_t)sim_between(s, 0, 60),
-                   1 + (uint32_t)sim_between(s, 0, 30), true);
+                   1 + (uint32_t)sim_between(s, 0, 30), SIM_MUST);
     }
     ends_within(s, 120 * SIM_SECOND, nothing_open, "the last requests hang");
     ends_within(s, 20 * SIM_SECOND, all_empty, "sequences are left");

@@ -73,7 +73,7 @@ struct sim_frame {
     uint32_t from, to;
     enum sim_socket socket;
     uint32_t connection; /* lost if it has broken since */
-    uint32_t n_sent;     /* lives of the sender */
+    uint64_t epoch;      /* over data */
     struct buf header;
     void *tensor;
     size_t tensor_bytes;
@@ -84,7 +84,7 @@ struct sim_link { /* between two processes, both ways */
     uint64_t cut_until;
     bool lossy; /* the cut breaks connections: what flies is lost */
 };
-struct sim_channel { /* one direction of a connection */
+struct sim_channel {  /* one direction of a connection */
     uint64_t last_ns; /* nothing overtakes */
     uint32_t connection;
 };
@@ -92,8 +92,8 @@ struct sim_channel { /* one direction of a connection */
 struct sim_options {
     uint64_t seed;
     uint32_t n_workers, n_clients;
-    uint64_t chaos_ns;  /* faults come until then; 0: none */
-    double plenty;      /* memory of all, in models */
+    uint64_t chaos_ns; /* faults come until then; 0: none */
+    double plenty;     /* memory of all, in models */
     bool duplicates, losses, spikes, restarts;
     const char *plan_json;
     bool quiet_links; /* all latencies 100 us */
@@ -119,16 +119,17 @@ struct sim {
     struct pool_host *core;
     uint64_t boot, core_tick_ns;
     struct core_plan *planning;
-    bool planning_life; /* an event for it is on its way */
     bool dropped[SIM_PROCS]; /* nothing of it until it says Hello */
     uint32_t steps_flying;
     uint64_t epoch;
-    bool calm; /* faults are over */
+    uint64_t gap_epoch; /* of which a step or an answer was lost: what comes
+                           behind it may not continue its sequence */
+    bool calm;          /* faults are over */
     struct sim_worker *workers[SIM_PROCS]; /* [1..] */
     struct sim_request *requests;
     uint32_t n_requests, n_open, n_done, n_cancelled, n_broken, n_refused,
         n_forgotten;
-    uint64_t n_events, n_steps, n_messages, n_faults, n_epochs;
+    uint64_t n_events, n_steps, n_messages, n_lost, n_faults, n_epochs;
     /* what happened last, for a failure's report */
     struct sim_note {
         uint64_t at;
@@ -178,7 +179,8 @@ void sim_worker_receive(struct sim *s, uint32_t who, uint32_t from,
 /* sim_core.c */
 bool sim_core_start(struct sim *s);
 void sim_core_stop(struct sim *s);
-void sim_core_settle(struct sim *s); /* after whatever might change a deadline */
+void sim_core_settle(
+    struct sim *s); /* after whatever might change a deadline */
 
 /* sim_worker.c */
 struct sim_worker *sim_worker_create(struct sim *s, uint32_t who,
@@ -201,9 +203,14 @@ void sim_faults_stop(struct sim *s);
 
 /* sim_client.c */
 void sim_clients_start(struct sim *s);
-/* One request now; must: it may only end well. */
+enum sim_kind {
+    SIM_MAY,    /* break off */
+    SIM_MUST,   /* end well */
+    SIM_ENDLESS /* and not before max_tokens */
+};
+/* One request now. */
 struct sim_request *sim_submit(struct sim *s, uint32_t n_prompt,
-                               uint32_t max_tokens, bool must);
+                               uint32_t max_tokens, enum sim_kind kind);
 /* The coordinator is gone and took the jobs with it. */
 void sim_requests_forget(struct sim *s);
 void sim_requests_free(struct sim *s);

@@ -122,17 +122,17 @@ static void on_done(void *arg, const char *reason, const struct pool_usage *u,
 }
 
 /* Of the ways to sample, one. */
-static void choose_params(struct sim_request *r)
+static void choose_params(struct sim_request *r, bool endless)
 {
     r->params = (struct sample_params){.top_p = 1, .typical_p = 1, .repeat = 1};
     r->params.seed = rng_u64(&r->s->rng);
-    switch (sim_between(r->s, 0, 6)) {
+    switch (endless ? 1 : sim_between(r->s, 0, 6)) {
     case 0:
         r->params.temperature = 0.75f;
         r->params.top_k = 5;
         break;
-    case 1:
-        r->params.temperature = 1; /* decided in the head */
+    case 1: /* decided in the head, which never decides to end */
+        r->params.temperature = 1;
         break;
     case 2: /* not decided by the candidates: the row is asked for */
         r->params.temperature = 2;
@@ -146,8 +146,9 @@ static void choose_params(struct sim_request *r)
     }
 }
 
-struct sim_request *sim_submit(struct sim *s, uint32_t n_prompt,
-                               uint32_t max_tokens, bool must)
+/* A request with its reference, not submitted yet. */
+static struct sim_request *make_request(struct sim *s, uint32_t n_prompt,
+                                        uint32_t max_tokens, enum sim_kind kind)
 {
     struct sim_request *r = mem_zalloc(sizeof *r);
     struct error err;
@@ -156,10 +157,10 @@ struct sim_request *sim_submit(struct sim *s, uint32_t n_prompt,
     r->number = s->n_requests++;
     r->next = s->requests;
     s->requests = r;
-    r->must = must;
+    r->must = kind != SIM_MAY;
     r->n_prompt = n_prompt < PROMPT_MAX ? n_prompt : PROMPT_MAX;
     r->max_tokens = max_tokens;
-    choose_params(r);
+    choose_params(r, kind == SIM_ENDLESS);
     for (uint32_t i = 0; i < r->n_prompt; i++) {
         r->prompt[i] = (int32_t)sim_between(s, 3, 512);
         feed(r, r->prompt[i]);
@@ -167,11 +168,20 @@ struct sim_request *sim_submit(struct sim *s, uint32_t n_prompt,
     if (sampler_create(&r->sampler, &r->params, s->model->model.n_vocab,
                        &err) != ST_OK) {
         sim_fail(s, "reference: %s", err.text);
-        return r;
+        return NULL;
     }
     for (uint32_t i = 0; i < r->n_prompt; i++) {
         sampler_accept(r->sampler, r->prompt[i]);
     }
+    return r;
+}
+
+struct sim_request *sim_submit(struct sim *s, uint32_t n_prompt,
+                               uint32_t max_tokens, enum sim_kind kind)
+{
+    struct sim_request *r = make_request(s, n_prompt, max_tokens, kind);
+    struct error err;
+    if (!r) return NULL;
     const struct pool_request q = {.prompt = r->prompt,
                                    .n_prompt = r->n_prompt,
                                    .max_tokens = max_tokens,
@@ -193,7 +203,7 @@ struct sim_request *sim_submit(struct sim *s, uint32_t n_prompt,
             sim_fail(s, "request %u of %u tokens: %s", r->number, n_prompt,
                      err.text);
         }
-        if (must) sim_fail(s, "request %u: %s", r->number, err.text);
+        if (r->must) sim_fail(s, "request %u: %s", r->number, err.text);
     }
     if (s->core) sim_core_settle(s);
     return r;
@@ -218,11 +228,11 @@ static void next_request(struct sim *s, struct sim_event *e)
     /* now and then many at once */
     uint64_t n = sim_chance(s, 0.05) ? sim_between(s, 10, 40) : 1;
     while (n-- > 0 && !s->failed) {
-        const uint32_t n_prompt =
-            sim_chance(s, 0.05) ? (uint32_t)sim_between(s, 150, 230)
-                                : (uint32_t)sim_between(s, 1, 40);
+        const uint32_t n_prompt = sim_chance(s, 0.05)
+                                      ? (uint32_t)sim_between(s, 150, 230)
+                                      : (uint32_t)sim_between(s, 1, 40);
         const uint32_t n_max = (uint32_t)sim_between(s, 1, 40);
-        struct sim_request *r = sim_submit(s, n_prompt, n_max, false);
+        struct sim_request *r = sim_submit(s, n_prompt, n_max, SIM_MAY);
         if (r && r->open && sim_chance(s, 0.15)) {
             sim_at(s, s->now + sim_between(s, 0, 3 * SIM_SECOND), SIM_NOBODY,
                    cancel, r, NULL, 0);

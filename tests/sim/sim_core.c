@@ -65,7 +65,7 @@ static void io_say(void *arg, const char *line)
 
 static void core_ticks(struct sim *s, struct sim_event *e)
 {
-    if (e->at != s->core_tick_ns) return; /* another one was earlier */
+    if (e->arg != s->core_tick_ns) return; /* another one was earlier */
     s->core_tick_ns = 0;
     core_tick(s->core);
     sim_core_settle(s);
@@ -91,7 +91,7 @@ void sim_core_settle(struct sim *s)
     if (at < s->now + SIM_MS) at = s->now + SIM_MS;
     if (s->core_tick_ns != 0 && s->core_tick_ns <= at) return;
     s->core_tick_ns = at;
-    sim_at(s, at, 0, core_ticks, NULL, NULL, 0);
+    sim_at(s, at, 0, core_ticks, NULL, NULL, at);
 }
 
 void sim_core_receive(struct sim *s, uint32_t from, enum sim_socket socket,
@@ -165,6 +165,7 @@ void sim_core_stop(struct sim *s)
     if (s->planning) { /* the thread comes back before the loop ends */
         struct core_plan *task = s->planning;
         s->planning = NULL;
+        core_plan_run(task);
         core_planned(s->core, task);
     }
     s->epoch = cluster_epoch(pool_cluster(s->core));

@@ -58,7 +58,6 @@ void exec_clear(struct sim_worker *w)
     }
     drop_outs(w);
     w->n_runs = w->n_jobs = 0;
-    w->lost_steps = false;
     memset(w->seqs, 0, sizeof w->seqs);
 }
 
@@ -110,6 +109,19 @@ static void emit_failed(struct sim_worker *w, const struct wire_step *st,
     emit(w, 0, st->epoch, m, NULL, 0);
 }
 
+static void fail_run(struct sim_worker *w, struct sim_run *r, const char *why)
+{
+    struct sim_run **at = &w->runs;
+    while (*at != r) at = &(*at)->next;
+    *at = r->next;
+    w->n_runs--;
+    w->s->gap_epoch = r->m.step.epoch;
+    sim_note(w->s, "%u: step %llu fails: %s", w->who,
+             (unsigned long long)r->m.step.step, why);
+    emit_failed(w, &r->m.step, why);
+    run_free(r);
+}
+
 /* ---------------------------------------------------------- sequences */
 
 static struct sim_seq *find_seq(struct sim_worker *w, uint64_t id)
@@ -136,12 +148,19 @@ static uint32_t n_seqs(const struct sim_worker *w)
     return n;
 }
 
+/* Whether a step before may never have got here. */
+static bool may_miss(const struct sim_worker *w)
+{
+    return w->s->gap_epoch == w->epoch;
+}
+
 static void apply_op(struct sim_worker *w, const struct kv_op *op)
 {
     struct sim_seq *q = find_seq(w, op->seq);
-    if (op->seq == 0 || (!q && !w->s->o.chaos_ns)) {
-        sim_fail(w->s, "worker %u: KV operation on sequence %llu, which is "
-                       "not there",
+    if (!q && !may_miss(w)) {
+        sim_fail(w->s,
+                 "worker %u: KV operation on sequence %llu, which is "
+                 "not there",
                  w->who, (unsigned long long)op->seq);
         return;
     }
@@ -149,32 +168,48 @@ static void apply_op(struct sim_worker *w, const struct kv_op *op)
         if (q) *q = (struct sim_seq){0};
     } else if (op->kind == KV_OP_TRUNCATE) {
         if (!q || op->n + 1 != q->n) {
+            if (may_miss(w)) return;
             sim_fail(w->s, "worker %u: truncates %llu to %u of %u", w->who,
                      (unsigned long long)op->seq, op->n, q ? q->n : 0);
             return;
         }
         q->n = op->n;
         for (uint32_t l = 0; l < SIM_LAYERS_MAX; l++) {
-            if (q->n_layer[l] > op->n) q->n_layer[l] = op->n;
+            if (q->n_layer[l] <= op->n) continue;
+            q->n_layer[l] = op->n;
+            q->hashes.at[l] = q->before.at[l];
         }
     } else {
         sim_fail(w->s, "worker %u: a fork, which nobody asks for", w->who);
     }
 }
 
-static void take_row(struct sim_worker *w, const struct step_row *row)
+/* False: the rows leave no trace, the step fails. */
+static bool take_rows(struct sim_worker *w, const struct wire_step *st)
 {
-    struct sim_seq *q = find_seq(w, row->seq);
-    if (!q && row->pos == 0) {
-        q = find_seq(w, 0);
-        if (q) *q = (struct sim_seq){.id = row->seq};
+    for (uint32_t i = 0; i < st->n_rows; i++) {
+        const struct step_row *row = &st->rows[i];
+        struct sim_seq *q = find_seq(w, row->seq);
+        if (!q && row->pos == 0) {
+            q = find_seq(w, 0);
+            if (q) *q = (struct sim_seq){.id = row->seq};
+        }
+        if (q && q->n == row->pos && row->pos < w->assign.n_ctx) {
+            q->n++;
+            continue;
+        }
+        if (!may_miss(w)) {
+            sim_fail(w->s, "worker %u: sequence %llu goes from %u to %u",
+                     w->who, (unsigned long long)row->seq, q ? q->n : 0,
+                     row->pos);
+        }
+        while (i-- > 0) {
+            q = find_seq(w, st->rows[i].seq);
+            if (--q->n == 0) *q = (struct sim_seq){0};
+        }
+        return false;
     }
-    if (!q || q->n != row->pos || row->pos >= w->assign.n_ctx) {
-        sim_fail(w->s, "worker %u: sequence %llu goes from %u to %u", w->who,
-                 (unsigned long long)row->seq, q ? q->n : 0, row->pos);
-        return;
-    }
-    q->n++;
+    return true;
 }
 
 /* ---------------------------------------------------------------- runs */
@@ -206,13 +241,13 @@ static void check_step(struct sim_worker *w, const struct wire_step *st)
     }
 }
 
-static void begin_run(struct sim_worker *w, struct sim_run *r)
+static bool begin_run(struct sim_worker *w, struct sim_run *r)
 {
     const struct wire_step *st = &r->m.step;
     check_step(w, st);
     if (!stage_of(r)->again) {
         for (uint32_t i = 0; i < st->n_ops; i++) apply_op(w, &st->ops[i]);
-        for (uint32_t i = 0; i < st->n_rows; i++) take_row(w, &st->rows[i]);
+        if (!take_rows(w, st)) return false;
     }
     if (exec_pages(w) > w->assign.n_pages || n_seqs(w) > w->assign.n_seq_max) {
         sim_fail(w->s, "worker %u: %u pages of %u, %u sequences of %u", w->who,
@@ -224,6 +259,7 @@ static void begin_run(struct sim_worker *w, struct sim_run *r)
     }
     r->layer = stage_of(r)->layer_first;
     r->state = RUN_READY;
+    return true;
 }
 
 /* Where r must stop for the runs before it. */
@@ -323,6 +359,7 @@ static void attend(struct sim_worker *w, struct sim_run *r)
             return;
         }
         q->n_layer[r->layer]++;
+        q->before.at[r->layer] = q->hashes.at[r->layer];
         r->x[i] = sim_attend(&q->hashes.at[r->layer], r->x[i], r->layer);
     }
 }
@@ -358,12 +395,12 @@ static void send_result(struct sim_worker *w, struct sim_run *r)
     const struct wire_step *st = &r->m.step;
     const struct model *model = &w->s->model->model;
     struct wire_message m = {.kind = WIRE_RESULT};
-    m.result = (struct wire_result){.epoch = st->epoch,
-                                    .step = st->step,
-                                    .n_want = st->n_want,
-                                    .n_vocab = model->n_vocab,
-                                    .compute_ns =
-                                        st->compute_ns + r->compute_ns};
+    m.result =
+        (struct wire_result){.epoch = st->epoch,
+                             .step = st->step,
+                             .n_want = st->n_want,
+                             .n_vocab = model->n_vocab,
+                             .compute_ns = st->compute_ns + r->compute_ns};
     uint32_t n_whole = 0;
     for (uint32_t i = 0; i < st->n_want; i++) {
         n_whole += st->samples[i].whole_row;
@@ -377,8 +414,9 @@ static void send_result(struct sim_worker *w, struct sim_run *r)
     for (uint32_t i = 0; m.result.rows && i < st->n_rows; i++) {
         if (!st->rows[i].want) continue;
         const struct wire_sample *p = &st->samples[n];
-        float *row =
-            p->whole_row && whole ? whole + (size_t)at++ * model->n_vocab : NULL;
+        float *row = p->whole_row && whole
+                         ? whole + (size_t)at++ * model->n_vocab
+                         : NULL;
         sim_head(r->x[i], model, p->inv_temp, p->plain, p->seed, p->n,
                  &m.result.rows[n++], row);
     }
@@ -389,13 +427,13 @@ static void send_result(struct sim_worker *w, struct sim_run *r)
 static void finish_run(struct sim_worker *w, struct sim_run *r)
 {
     struct wire_step *st = &r->m.step;
+    if (!w->s->calm && sim_chance(w->s, w->p_fail_step)) {
+        fail_run(w, r, "a number is not finite");
+        return;
+    }
     w->runs = r->next;
     w->n_runs--;
-    if (sim_chance(w->s, w->p_fail_step) && !w->s->calm) {
-        sim_note(w->s, "%u: step %llu fails", w->who,
-                 (unsigned long long)st->step);
-        emit_failed(w, st, "a number is not finite");
-    } else if (st->stage + 1 == st->n_stages) {
+    if (st->stage + 1 == st->n_stages) {
         send_result(w, r);
     } else {
         struct wire_message m = r->m;
@@ -471,9 +509,8 @@ static void deliver_outs(struct sim_worker *w)
                 sim_fail(w->s, "worker %u asks itself", w->who);
             }
         } else {
-            const enum status st =
-                sim_send(w->s, w->who, to, SIM_DATA, &o->m, o->tensor,
-                         o->tensor_bytes);
+            const enum status st = sim_send(w->s, w->who, to, SIM_DATA, &o->m,
+                                            o->tensor, o->tensor_bytes);
             (void)st; /* every wait has a deadline */
         }
         out_free(o);
@@ -488,10 +525,11 @@ static uint64_t one_job(struct sim_worker *w, bool *any)
     for (struct sim_run *r = w->runs; r; r = r->next) {
         if (r->state == RUN_QUEUED) {
             if (begun == w->assign.n_steps) break;
-            begin_run(w, r);
-            if (w->s->failed) break;
-            r->compute_ns += 1;
-            return advance(w, r);
+            if (!begin_run(w, r)) {
+                fail_run(w, r, "a row that does not continue its sequence");
+                return 0;
+            }
+            return w->s->failed ? 0 : advance(w, r);
         }
         begun++;
         if ((r->state == RUN_WAIT && r->n_waiting == 0) ||

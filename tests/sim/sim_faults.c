@@ -42,15 +42,15 @@ static void fault_between(struct sim *s, uint32_t a)
     }
     const uint64_t ms = sim_between(s, 50, 7000);
     const bool lossy = sim_chance(s, 0.5);
-    sim_note(s, "%u and %u are cut for %llu ms%s", a, b,
-             (unsigned long long)ms, lossy ? ", lossy" : "");
+    sim_note(s, "%u and %u are cut for %llu ms%s", a, b, (unsigned long long)ms,
+             lossy ? ", lossy" : "");
     sim_cut(s, a, b, s->now + ms * SIM_MS, lossy);
 }
 
 static void freeze(struct sim *s, uint32_t who)
 {
-    const uint64_t ms =
-        sim_chance(s, 0.5) ? sim_between(s, 10, 2500) : sim_between(s, 10, 9000);
+    const uint64_t ms = sim_chance(s, 0.5) ? sim_between(s, 10, 2500)
+                                           : sim_between(s, 10, 9000);
     sim_note(s, "%u freezes for %llu ms", who, (unsigned long long)ms);
     s->frozen_until[who] = s->now + ms * SIM_MS;
 }

@@ -16,8 +16,8 @@ void sim_model_open(struct sim_model *m, uint32_t n_layer, uint32_t n_expert)
     struct gen_model g;
     struct rig r;
     assert_true(n_layer <= SIM_LAYERS_MAX);
-    assert_ok(gen_model_preset(&g, n_expert ? "tiny-moe" : "tiny-dense",
-                               &rig_err));
+    assert_ok(
+        gen_model_preset(&g, n_expert ? "tiny-moe" : "tiny-dense", &rig_err));
     g.n_layer = n_layer;
     g.n_expert = n_expert;
     g.n_expert_used = n_expert ? 2 : 0;

@@ -14,6 +14,13 @@ static void frame_free(void *p)
     mem_free(f);
 }
 
+/* A frame that does not arrive. */
+static void lose(struct sim *s, const struct sim_frame *f)
+{
+    if (f->socket == SIM_DATA) s->gap_epoch = f->epoch;
+    s->n_lost++;
+}
+
 static struct sim_frame *frame_copy(const struct sim_frame *f)
 {
     struct sim_frame *c = mem_zalloc(sizeof *c);
@@ -39,38 +46,32 @@ static void deliver(struct sim *s, struct sim_event *e)
 {
     struct sim_frame *f = e->payload;
     const struct sim_link *l = &s->links[f->from][f->to];
-    if (f->connection != channel_of(s, f)->connection) {
-        frame_free(f);
+    const bool cut = s->now < l->cut_until;
+    if (cut && !l->lossy) {
+        sim_at(s, l->cut_until, f->to, deliver, f, frame_free, 0);
         return;
     }
-    if (s->now < l->cut_until) {
-        if (l->lossy)
-            frame_free(f);
-        else
-            sim_at(s, l->cut_until, f->to, deliver, f, frame_free, 0);
+    if (cut || f->connection != channel_of(s, f)->connection) {
+        lose(s, f);
+        frame_free(f);
         return;
     }
     struct wire_message m;
     struct error err;
-    if (wire_read(&m, f->header.data, f->header.len, f->tensor,
-                  f->tensor_bytes, &err) != ST_OK) {
+    if (wire_read(&m, f->header.data, f->header.len, f->tensor, f->tensor_bytes,
+                  &err) != ST_OK) {
         sim_fail(s, "%u to %u: %s", f->from, f->to, err.text);
         frame_free(f);
         return;
     }
     s->n_messages++;
     if (m.kind != WIRE_HEARTBEAT && m.kind != WIRE_PROGRESS) {
+        /* what is sent over data begins with epoch and step */
         const bool data = f->socket == SIM_DATA;
         sim_note(s, "%u -> %u %s %llu %llu", f->from, f->to,
                  wire_kind_name(m.kind),
-                 (unsigned long long)(m.kind == WIRE_STEP ? m.step.epoch
-                                      : data              ? m.result.epoch
-                                      : m.kind == WIRE_ASSIGN ? m.assign.epoch
-                                      : m.kind == WIRE_READY  ? m.ready.epoch
-                                                              : 0),
-                 (unsigned long long)(m.kind == WIRE_STEP ? m.step.step
-                                      : data              ? m.result.step
-                                                          : 0));
+                 (unsigned long long)(data ? m.result.epoch : 0),
+                 (unsigned long long)(data ? m.result.step : 0));
     }
     if (f->to == 0)
         sim_core_receive(s, f->from, f->socket, &m, f->tensor, f->tensor_bytes);
@@ -108,10 +109,8 @@ enum status sim_send(struct sim *s, uint32_t from, uint32_t to,
                      const void *tensor, size_t tensor_bytes)
 {
     const struct sim_link *l = &s->links[from][to];
-    struct sim_frame f = {.from = from,
-                          .to = to,
-                          .socket = socket,
-                          .tensor_bytes = tensor_bytes};
+    struct sim_frame f = {
+        .from = from, .to = to, .socket = socket, .tensor_bytes = tensor_bytes};
     struct error err;
     buf_init(&f.header, LIMIT_ASSIGN_BYTES);
     if (wire_write(&f.header, m, &err) != ST_OK) {
@@ -125,17 +124,18 @@ enum status sim_send(struct sim *s, uint32_t from, uint32_t to,
     } same = {.in = tensor}; /* copied before anybody writes to it */
     f.tensor = same.out;
     f.connection = channel_of(s, &f)->connection;
+    if (socket == SIM_DATA) f.epoch = m->result.epoch;
     enum status st = ST_OK;
     bool lost = !s->alive[to];
     if (s->now < l->cut_until && l->lossy) lost = true;
     if (s->o.losses && !s->calm && sim_chance(s, 0.002)) lost = true;
+    if (lost) lose(s, &f);
     if (lost && from == 0 && socket == SIM_CONTROL && sim_chance(s, 0.5)) {
         st = ST_NOT_FOUND; /* the router knows */
     }
-    const uint32_t copies =
-        lost ? 0
-             : 1 + (s->o.duplicates && !s->calm && may_repeat(m) &&
-                    sim_chance(s, 0.01));
+    const uint32_t copies = lost ? 0
+                                 : 1 + (s->o.duplicates && !s->calm &&
+                                        may_repeat(m) && sim_chance(s, 0.01));
     for (uint32_t i = 0; i < copies; i++) {
         struct sim_frame *c = frame_copy(&f);
         if (c) sim_at(s, arrival(s, c), to, deliver, c, frame_free, 0);

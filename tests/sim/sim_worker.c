@@ -33,8 +33,7 @@ uint64_t sim_worker_busy_ns(const struct sim_worker *w)
 
 static void tell(struct sim_worker *w, const struct wire_message *m)
 {
-    const enum status st =
-        sim_send(w->s, w->who, 0, SIM_CONTROL, m, NULL, 0);
+    const enum status st = sim_send(w->s, w->who, 0, SIM_CONTROL, m, NULL, 0);
     (void)st; /* every wait has a deadline */
 }
 
@@ -104,8 +103,8 @@ static void on_probe(struct sim_worker *w)
 {
     if (w->link.state != LINK_MEMBER || w->probing) return;
     w->probing = true;
-    sim_at(w->s, w->s->now + (w->probed ? 1 : sim_between(w->s, 50, 1500) *
-                                                   SIM_MS),
+    sim_at(w->s,
+           w->s->now + (w->probed ? 1 : sim_between(w->s, 50, 1500) * SIM_MS),
            w->who, probed, NULL, NULL, 0);
 }
 
@@ -136,8 +135,8 @@ static void check_assign(struct sim_worker *w)
                  w->who, (unsigned long long)total,
                  (unsigned long long)w->memory);
     }
-    if (a->n_seq_max > SIM_SEQS_MAX) sim_fail(w->s, "%u sequences",
-                                              a->n_seq_max);
+    if (a->n_seq_max > SIM_SEQS_MAX)
+        sim_fail(w->s, "%u sequences", a->n_seq_max);
     mem_free(spec.layers);
 }
 
@@ -171,8 +170,7 @@ static void loading(struct sim *s, struct sim_event *e)
         sim_note(s, "%u: load of %llu fails", w->who,
                  (unsigned long long)w->epoch);
         m.kind = WIRE_FAILURE;
-        m.failure =
-            (struct wire_failure){.epoch = w->epoch, .status = ST_IO};
+        m.failure = (struct wire_failure){.epoch = w->epoch, .status = ST_IO};
         snprintf(m.failure.text, sizeof m.failure.text, "the disk burns");
         tell(w, &m);
         return;
@@ -212,15 +210,13 @@ static void on_control(struct sim_worker *w, struct wire_message *m)
     const uint64_t now = w->s->now;
     if (w->link.state != LINK_JOINING) link_heard(&w->link, now);
     if (m->kind == WIRE_WELCOME) {
-        if (link_welcome(&w->link, m->welcome.coordinator_boot,
-                         m->welcome.node, m->welcome.heartbeat_ms,
-                         m->welcome.lease_ms, now)) {
+        if (link_welcome(&w->link, m->welcome.coordinator_boot, m->welcome.node,
+                         m->welcome.heartbeat_ms, m->welcome.lease_ms, now)) {
             void_epoch(w);
         }
     } else if (m->kind == WIRE_REFUSE) {
         if (!link_refused(&w->link, (enum status)m->failure.status, now)) {
-            sim_fail(w->s, "worker %u is refused: %s", w->who,
-                     m->failure.text);
+            sim_fail(w->s, "worker %u is refused: %s", w->who, m->failure.text);
         }
     } else if (m->kind == WIRE_PROBE) {
         on_probe(w);
@@ -306,8 +302,7 @@ static void tick(struct sim *s, struct sim_event *e)
     }
     uint64_t wait = link_wait_ms(&w->link, s->now);
     if (wait > TICK_MS) wait = TICK_MS;
-    sim_at(s, s->now + (wait ? wait : 1) * SIM_MS, w->who, tick, NULL, NULL,
-           0);
+    sim_at(s, s->now + (wait ? wait : 1) * SIM_MS, w->who, tick, NULL, NULL, 0);
 }
 
 void sim_worker_start(struct sim_worker *w)

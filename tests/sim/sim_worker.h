@@ -8,10 +8,10 @@
 #include "tests/sim/sim.h"
 
 struct sim_seq {
-    uint64_t id; /* 0: free */
-    uint32_t n;  /* positions */
+    uint64_t id;                      /* 0: free */
+    uint32_t n;                       /* positions */
     uint32_t n_layer[SIM_LAYERS_MAX]; /* of which a layer has stored so many */
-    struct sim_hashes hashes;
+    struct sim_hashes hashes, before; /* before: the last row */
 };
 
 struct sim_part { /* a row that waits for an expert of another */
@@ -66,7 +66,6 @@ struct sim_worker {
     struct wire_assign assign;
     uint64_t load_done, load_total;
     struct sim_seq seqs[SIM_SEQS_MAX];
-    bool lost_steps; /* a step failed here: others may free what never came */
     /* compute thread */
     struct sim_run *runs;
     struct sim_job *jobs;

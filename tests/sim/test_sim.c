@@ -123,13 +123,14 @@ static void test_equal_stages_are_busy(void **state)
                      "\"end\": 3}, {\"node\": \"pc-2\", \"first\": 3, "
                      "\"end\": 6}]}"};
     assert_true(sim_init(&s, &o, &dense));
+    s.verbose = getenv("VERBOSE") != NULL;
     assert_true(sim_run_to(&s, 60 * SIM_SECOND, serves));
     uint64_t busy[2];
     for (uint32_t i = 0; i < 2; i++) {
         busy[i] = sim_worker_busy_ns(s.workers[i + 1]);
     }
     const uint64_t begin = s.now;
-    for (int i = 0; i < 4; i++) sim_submit_long(&s, 16, 150);
+    for (int i = 0; i < 4; i++) sim_submit(&s, 16, 150, SIM_ENDLESS);
     assert_true(sim_run_to(&s, s.now + 100 * SIM_SECOND, over));
     const double t = (double)(s.now - begin);
     for (uint32_t i = 0; i < 2; i++) {
