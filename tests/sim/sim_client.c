@@ -83,7 +83,8 @@ static void close_request(struct sim_request *r)
 
 static bool names_worker(const char *text)
 {
-    return strstr(text, "pc-") != NULL;
+    return strstr(text, "pc-") != NULL ||
+           strstr(text, "the pool did not begin on it") != NULL;
 }
 
 static void on_done(void *arg, const char *reason, const struct pool_usage *u,

@@ -205,7 +205,7 @@ static bool take_rows(struct sim_worker *w, const struct wire_step *st)
         }
         while (i-- > 0) {
             q = find_seq(w, st->rows[i].seq);
-            if (--q->n == 0) *q = (struct sim_seq){0};
+            if (q && --q->n == 0) *q = (struct sim_seq){0};
         }
         return false;
     }

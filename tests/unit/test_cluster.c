@@ -57,6 +57,17 @@ static void say(struct cluster *c, uint32_t n, struct wire_message m,
     assert_true(cluster_check(c));
 }
 
+/* It lives, and knows the epoch. */
+static void beat(struct cluster *c, uint32_t n, uint64_t progress, bool busy,
+                 uint64_t now)
+{
+    struct wire_message m = {.kind = WIRE_HEARTBEAT};
+    m.heartbeat.progress = progress;
+    m.heartbeat.busy = busy;
+    m.heartbeat.epoch = cluster_epoch(c);
+    say(c, n, m, now);
+}
+
 static void report(struct cluster *c, uint32_t n, uint64_t now)
 {
     say(c, n, (struct wire_message){.kind = WIRE_REPORT}, now);
@@ -137,7 +148,7 @@ static void test_silence_ends_the_epoch_by_name(void **state)
     struct cluster *c = serving(3);
     for (uint32_t i = 1; i <= 3; i++) {
         if (i == 2) continue;
-        say(c, i, (struct wire_message){.kind = WIRE_HEARTBEAT}, 2999 * MS);
+        beat(c, i, 0, false, 2999 * MS);
     }
     cluster_tick(c, 3000 * MS);
     expect_none(c); /* a lease is a lease */
@@ -289,7 +300,7 @@ static void test_failure_stall_and_overdue(void **state)
     expect(c, CLUSTER_SEND_ASSIGN);
     expect(c, CLUSTER_SEND_ASSIGN);
     for (uint64_t t = 0; t <= 62000; t += 500) { /* alive, but stuck */
-        say(c, 2, (struct wire_message){.kind = WIRE_HEARTBEAT}, t * MS);
+        beat(c, 2, 0, true, t * MS);
         struct wire_message p = {.kind = WIRE_PROGRESS};
         p.progress.epoch = cluster_epoch(c);
         p.progress.done_bytes = t;
