@@ -5,31 +5,18 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "coordinator/record.h"
 #include "engine/numerics.h"
 
 #define MS_NS         UINT64_C(1000000)
-#define LOAD_STALL_NS (60000 * MS_NS) /* no byte moved: the node is stuck */
-#define STUCK_NS      (30000 * MS_NS) /* busy, and no progress */
-#define PROBE_NS      (10000 * MS_NS) /* not reported: asked again */
-#define ASSIGN_NS     (3000 * MS_NS)  /* of another epoch: assigned again */
-#define HOLD_NS       (1000 * MS_NS)  /* after the first failure, doubling */
-#define HOLD_MAX_NS   (60000 * MS_NS)
+#define LOAD_STALL_NS (60000 * MS_NS)   /* no byte moved: the node is stuck */
+#define STUCK_NS      (30000 * MS_NS)   /* busy, and no progress */
+#define PROBE_NS      (10000 * MS_NS)   /* not reported: asked again */
+#define ASSIGN_NS     (3000 * MS_NS)    /* of another epoch: assigned again */
 #define RETURN_NS     (3000 * MS_NS)    /* after all were lost */
 #define FORGIVE_NS    (60000 * MS_NS)   /* of serving */
 #define ACTIONS_MAX   (6 * LIMIT_NODES) /* taken after every event */
-#define RECORDS_MAX   (2 * LIMIT_NODES)
 #define ID_MAX        65535
-
-/* What a key did before, kept when its node is gone. */
-struct record {
-    uint8_t key[KEY_BYTES];
-    bool used;
-    uint32_t failures; /* each holds it out of plans for longer */
-    uint32_t returns;  /* each makes the pool slower to change for it */
-    uint64_t held_ns;
-    uint64_t last_ns; /* the oldest makes room */
-    char why[LIMIT_TEXT + 1];
-};
 
 struct cluster {
     struct cluster_config config;
@@ -43,7 +30,7 @@ struct cluster {
     bool began;    /* it has planned once: --workers is past */
     bool forgiven; /* those of the epoch that serves */
     uint64_t serving_ns, patience_ns;
-    struct record records[RECORDS_MAX];
+    struct records records;
     char why[LIMIT_TEXT + 1];
     struct cluster_action actions[ACTIONS_MAX];
     uint32_t first_action, n_actions;
@@ -137,40 +124,6 @@ static uint32_t index_by_id(const struct cluster *c, uint32_t id)
 static bool usable(const struct cluster_node *n)
 {
     return n->reported && n->state != NODE_DRAINING && n->held_ns == 0;
-}
-
-static struct record *find_record(struct cluster *c, const uint8_t *key)
-{
-    for (uint32_t i = 0; i < RECORDS_MAX; i++) {
-        struct record *r = &c->records[i];
-        if (r->used && memcmp(r->key, key, KEY_BYTES) == 0) return r;
-    }
-    return NULL;
-}
-
-static struct record *make_record(struct cluster *c, const uint8_t *key,
-                                  uint64_t now_ns)
-{
-    struct record *r = find_record(c, key);
-    if (!r) {
-        r = &c->records[0];
-        for (uint32_t i = 1; i < RECORDS_MAX && r->used; i++) {
-            struct record *o = &c->records[i];
-            if (!o->used || o->last_ns < r->last_ns) r = o;
-        }
-        *r = (struct record){.used = true};
-        memcpy(r->key, key, KEY_BYTES);
-    }
-    r->last_ns = now_ns;
-    return r;
-}
-
-/* unit, then twice as long for each time, up to the minute. */
-static uint64_t doubled(uint64_t unit, uint32_t times)
-{
-    uint64_t ns = unit;
-    while (times-- > 0 && ns < HOLD_MAX_NS) ns *= 2;
-    return ns < HOLD_MAX_NS ? ns : HOLD_MAX_NS;
 }
 
 static uint32_t n_usable(const struct cluster *c)
@@ -329,12 +282,9 @@ static void reconsider(struct cluster *c, uint64_t now_ns)
 static void note_guest(struct cluster *c, struct cluster_node *n,
                        uint64_t now_ns)
 {
-    const struct record *past = find_record(c, n->key);
     n->offered = false;
-    n->due_ns = now_ns + c->config.settle_ns;
-    if (past && past->returns != 0) {
-        n->due_ns += doubled(2 * HOLD_NS, past->returns - 1);
-    }
+    n->due_ns =
+        now_ns + c->config.settle_ns + record_patience(&c->records, n->key);
     c->changed = true;
     c->changed_ns = now_ns;
     reconsider(c, now_ns);
@@ -420,7 +370,7 @@ void cluster_hello(struct cluster *c, const uint8_t key[KEY_BYTES],
         return;
     }
     if (i != UINT32_MAX) {
-        make_record(c, key, now_ns)->returns++;
+        record_make(&c->records, key, now_ns)->returns++;
         remove_node(c, i, "was restarted");
     }
     if (c->n_nodes == LIMIT_NODES) {
@@ -438,7 +388,7 @@ void cluster_hello(struct cluster *c, const uint8_t key[KEY_BYTES],
     snprintf(n->host, sizeof n->host, "%s", host);
     unique_name(c, n->hello.name);
     c->in_plan[c->n_nodes++] = false;
-    const struct record *r = find_record(c, key);
+    const struct record *r = record_find(&c->records, key);
     if (r && r->held_ns > now_ns) {
         n->held_ns = r->held_ns;
         memcpy(n->held, r->why, sizeof n->held);
@@ -541,9 +491,7 @@ static void give_up(struct cluster *c, uint32_t i, const char *why)
 static void fail_node(struct cluster *c, uint32_t i, const char *why,
                       uint64_t now_ns)
 {
-    struct record *r = make_record(c, c->nodes[i].key, now_ns);
-    r->held_ns = now_ns + doubled(HOLD_NS, r->failures++);
-    snprintf(r->why, sizeof r->why, "%s", why);
+    record_failure(&c->records, c->nodes[i].key, why, now_ns);
     give_up(c, i, why);
 }
 
@@ -571,7 +519,7 @@ void cluster_message(struct cluster *c, const uint8_t key[KEY_BYTES],
     } else if (m->kind == WIRE_DRAIN) {
         on_drain(c, i);
     } else if (m->kind == WIRE_BYE) {
-        make_record(c, key, now_ns)->returns++;
+        record_make(&c->records, key, now_ns)->returns++;
         remove_node(c, i, "left");
     } else if (m->kind == WIRE_FAILURE &&
                (m->failure.epoch == 0 ||
@@ -666,7 +614,7 @@ static bool check_node(struct cluster *c, uint32_t i, uint64_t now_ns)
     case NODE_SILENT:
         snprintf(why, sizeof why, "has been silent for %.1f s",
                  (double)(now_ns - n->heard_ns) / 1e9);
-        make_record(c, n->key, now_ns)->returns++;
+        record_make(&c->records, n->key, now_ns)->returns++;
         give_up(c, i, why);
         return false;
     case NODE_STUCK:
@@ -698,8 +646,7 @@ static void forgive(struct cluster *c, uint64_t now_ns)
     }
     c->forgiven = true;
     for (uint32_t i = 0; i < c->n_nodes; i++) {
-        struct record *r = find_record(c, c->nodes[i].key);
-        if (r && c->in_plan[i]) r->used = false;
+        if (c->in_plan[i]) record_forget(&c->records, c->nodes[i].key);
     }
 }
 

@@ -5,8 +5,9 @@
 
 #define SECOND_NS UINT64_C(1000000000)
 #define OPS_MAX   4096 /* KV operations of a step: LIMIT_KV_OPS */
-#define CHUNK_MIN 32 /* rows of a prompt below which weights are read in vain  \
-                      */
+#define CHUNK_MIN                                                              \
+    32 /* rows of a prompt below which weights are read in vain                \
+        */
 
 enum request_state { REQUEST_WAITING, REQUEST_RUNNING, REQUEST_OVER };
 

@@ -193,9 +193,13 @@ bool sim_init(struct sim *s, const struct sim_options *o,
     uint64_t all, none;
     make_links(s);
     model_bytes(s, &all, &none);
+    double share[SIM_PROCS], sum = 0;
     for (uint32_t i = 1; i <= o->n_workers; i++) {
-        double part = o->plenty / o->n_workers;
-        if (!o->quiet_links) part *= 0.4 + 1.2 * rng_unit(rng_u64(&s->rng));
+        share[i] = o->quiet_links ? 1 : 0.4 + rng_unit(rng_u64(&s->rng));
+        sum += share[i];
+    }
+    for (uint32_t i = 1; i <= o->n_workers; i++) {
+        const double part = o->plenty * share[i] / sum;
         const double speed =
             o->quiet_links ? 1e6 : 1e4 * (1 + (double)sim_between(s, 0, 20));
         s->workers[i] = sim_worker_create(

@@ -68,6 +68,9 @@ static void core_ticks(struct sim *s, struct sim_event *e)
     if (e->arg != s->core_tick_ns) return; /* another one was earlier */
     s->core_tick_ns = 0;
     core_tick(s->core);
+    if (core_deadline(s->core) < s->now) {
+        sim_fail(s, "the next tick is due in the past: the loop spins");
+    }
     sim_core_settle(s);
 }
 

@@ -29,7 +29,7 @@ static struct sim_options options_of(uint64_t seed)
     o.n_workers = 1 + (uint32_t)rng_below(&r, 5);
     o.n_clients = 1 + (uint32_t)rng_below(&r, 3);
     o.chaos_ns = (20 + rng_below(&r, 40)) * SIM_SECOND;
-    o.plenty = 1.3 + 2.5 * rng_unit(rng_u64(&r));
+    o.plenty = 1.2 + 0.15 * o.n_workers + 2 * rng_unit(rng_u64(&r));
     o.duplicates = rng_below(&r, 3) == 0;
     o.losses = rng_below(&r, 3) == 0;
     o.spikes = rng_below(&r, 3) == 0;
