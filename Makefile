@@ -209,8 +209,8 @@ $(TESTS): | $(EXES)
 $(TESTS): $(OUT)/%: $(OUT)/%.o $(TESTLIB_OBJ) $(PART_LIBS) $(LIBPOTLUCK)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(BASE_LDFLAGS) -o $@ $^ -lcmocka $(LIBS)
-$(SIM_TESTS): $(OUT)/%: $(OUT)/%.o $(SIM_OBJ) $(filter-out %pool_rig.o,$(TESTLIB_OBJ)) $(PART_LIBS) \
-  $(LIBPOTLUCK)
+$(SIM_TESTS): $(OUT)/%: $(OUT)/%.o $(SIM_OBJ) $(TESTLIB_OBJ) \
+  $(PART_LIBS) $(LIBPOTLUCK)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(BASE_LDFLAGS) -o $@ $^ -lcmocka $(LIBS)
 $(TOOLS): $(OUT)/%: $(OUT)/%.o $(TOOLLIB_OBJ) $(PART_LIBS) $(LIBPOTLUCK)
