@@ -278,6 +278,8 @@ void sim_story(struct sim *s)
     }
     ends_within(s, 120 * SIM_SECOND, nothing_open, "the last requests hang");
     ends_within(s, 20 * SIM_SECOND, all_empty, "sequences are left");
+    /* whatever is in flight in vain would be overdue by then */
+    if (!s->failed) sim_run(s, s->now + 60 * SIM_SECOND);
     if (!s->failed && s->epoch != epoch) {
         sim_fail(s, "the pool changes without a reason");
     }

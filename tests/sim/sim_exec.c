@@ -115,7 +115,9 @@ static void fail_run(struct sim_worker *w, struct sim_run *r, const char *why)
     while (*at != r) at = &(*at)->next;
     *at = r->next;
     w->n_runs--;
-    w->s->gap_epoch = r->m.step.epoch;
+    if (r->m.step.epoch > w->s->gap_epoch) {
+        w->s->gap_epoch = r->m.step.epoch;
+    }
     sim_note(w->s, "%u: step %llu fails: %s", w->who,
              (unsigned long long)r->m.step.step, why);
     emit_failed(w, &r->m.step, why);

@@ -47,12 +47,17 @@ static void fault_between(struct sim *s, uint32_t a)
     sim_cut(s, a, b, s->now + ms * SIM_MS, lossy);
 }
 
+static void pause_until(struct sim *s, uint32_t who, uint64_t until)
+{
+    if (until > s->frozen_until[who]) s->frozen_until[who] = until;
+}
+
 static void freeze(struct sim *s, uint32_t who)
 {
     const uint64_t ms = sim_chance(s, 0.5) ? sim_between(s, 10, 2500)
                                            : sim_between(s, 10, 9000);
     sim_note(s, "%u freezes for %llu ms", who, (unsigned long long)ms);
-    s->frozen_until[who] = s->now + ms * SIM_MS;
+    pause_until(s, who, s->now + ms * SIM_MS);
 }
 
 static void one_fault(struct sim *s)
@@ -95,7 +100,7 @@ static void one_fault(struct sim *s)
         break;
     default:
         if (!s->o.restarts || !s->core) {
-            s->frozen_until[0] = s->now + sim_between(s, 1, 4000) * SIM_MS;
+            pause_until(s, 0, s->now + sim_between(s, 1, 4000) * SIM_MS);
             break;
         }
         sim_note(s, "0 is killed");
@@ -122,14 +127,8 @@ void sim_faults_stop(struct sim *s)
 {
     s->calm = true;
     sim_note(s, "calm");
-    for (uint32_t a = 0; a < SIM_PROCS; a++) {
-        if (s->frozen_until[a] > s->now) s->frozen_until[a] = s->now;
-        for (uint32_t b = 0; b < SIM_PROCS; b++) {
-            if (s->links[a][b].cut_until > s->now) {
-                s->links[a][b].cut_until = s->now;
-            }
-        }
-    }
+    /* cuts and pauses end by themselves: sooner, what came after them would
+     * overtake what they hold */
     if (!s->core) sim_core_start(s);
     for (uint32_t i = 1; i <= s->o.n_workers; i++) {
         struct sim_worker *w = s->workers[i];

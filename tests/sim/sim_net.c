@@ -17,7 +17,9 @@ static void frame_free(void *p)
 /* A frame that does not arrive. */
 static void lose(struct sim *s, const struct sim_frame *f)
 {
-    if (f->socket == SIM_DATA) s->gap_epoch = f->epoch;
+    if (f->socket == SIM_DATA && f->epoch > s->gap_epoch) {
+        s->gap_epoch = f->epoch;
+    }
     s->n_lost++;
 }
 
@@ -154,6 +156,8 @@ void sim_break(struct sim *s, uint32_t a, uint32_t b)
 
 void sim_cut(struct sim *s, uint32_t a, uint32_t b, uint64_t until, bool lossy)
 {
+    /* never sooner: what is held back must not be overtaken */
+    if (until < s->links[a][b].cut_until) until = s->links[a][b].cut_until;
     s->links[a][b].cut_until = s->links[b][a].cut_until = until;
     s->links[a][b].lossy = s->links[b][a].lossy = lossy;
 }

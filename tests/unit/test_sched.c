@@ -259,6 +259,31 @@ static void test_prompt_is_spread_over_stages(void **state)
     sched_free(s);
 }
 
+/* Decodes take turns where not all fit into a step. */
+static void test_decodes_take_turns(void **state)
+{
+    (void)state;
+    struct sched_config c = small;
+    c.queue_max = 4;
+    struct sched *s = make(&c);
+    struct sched_step st;
+    uint32_t n[5] = {0};
+    for (uint64_t id = 1; id <= 4; id++) submit(s, id, 2, 60);
+    for (uint32_t i = 0; i < 40; i++) {
+        struct seen seen = {0};
+        assert_true(sched_next(s, 0, no_time, NULL, &st));
+        assert_true(sched_done(s, st.step, see, &seen));
+        for (uint32_t k = 0; k < seen.n; k++) {
+            n[seen.request[k]]++;
+            sched_token(s, seen.request[k], 5);
+        }
+    }
+    for (uint32_t id = 1; id <= 4; id++) {
+        assert_in_range(n[id], n[1] - 1, n[1] + 1);
+    }
+    sched_free(s);
+}
+
 /* Thousands may wait: what a step costs depends on those that run. */
 static void test_two_thousand_wait(void **state)
 {
@@ -490,6 +515,7 @@ int main(void)
         cmocka_unit_test(test_failed_step_frees_again),
         cmocka_unit_test(test_again_while_a_chunk_is_lost),
         cmocka_unit_test(test_prompt_is_spread_over_stages),
+        cmocka_unit_test(test_decodes_take_turns),
         cmocka_unit_test(test_two_thousand_wait),
         cmocka_unit_test(test_deadlines),
         cmocka_unit_test(test_reset_loses_all_and_steps_never_repeat),
