@@ -135,6 +135,10 @@ TOOLLIB_OBJ := $(patsubst %.c,$(OUT)/%.o,$(if $(wildcard tests/lib/*.c),\
   $(shell grep -L cmocka tests/lib/*.c)))
 TESTS := $(patsubst %.c,$(OUT)/%,$(wildcard tests/unit/*.c tests/golden/*.c \
   tests/net/*.c))
+# The simulated pool: its files are linked to its tests, test_NAME.c.
+SIM_TESTS := $(patsubst %.c,$(OUT)/%,$(wildcard tests/sim/test_*.c))
+SIM_OBJ := $(patsubst %.c,$(OUT)/%.o,$(filter-out \
+  $(wildcard tests/sim/test_*.c),$(wildcard tests/sim/*.c)))
 TOOLS := $(patsubst %.c,$(OUT)/%,$(wildcard tests/tools/*.c))
 # A benchmark is bench_NAME.c; other files of the folder are linked to each.
 BENCHES := $(patsubst %.c,$(OUT)/%,$(wildcard tests/bench/bench_*.c))
@@ -205,6 +209,10 @@ $(TESTS): | $(EXES)
 $(TESTS): $(OUT)/%: $(OUT)/%.o $(TESTLIB_OBJ) $(PART_LIBS) $(LIBPOTLUCK)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(BASE_LDFLAGS) -o $@ $^ -lcmocka $(LIBS)
+$(SIM_TESTS): $(OUT)/%: $(OUT)/%.o $(SIM_OBJ) $(TESTLIB_OBJ) \
+  $(PART_LIBS) $(LIBPOTLUCK)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(BASE_LDFLAGS) -o $@ $^ -lcmocka $(LIBS)
 $(TOOLS): $(OUT)/%: $(OUT)/%.o $(TOOLLIB_OBJ) $(PART_LIBS) $(LIBPOTLUCK)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(BASE_LDFLAGS) -o $@ $^ $(LIBS)
@@ -221,7 +229,7 @@ $(REPLAYS): $(OUT)/tests/fuzz/replay_%: $(OUT)/tests/fuzz/fuzz_%.o \
 	$(Q)$(CC) $(BASE_LDFLAGS) -o $@ $^ $(LIBS)
 
 tools: $(TOOLS)
-tests: $(TESTS)
+tests: $(TESTS) $(SIM_TESTS)
 objects: $(LIB_OBJ) $(PART_LIBS)
 
 # --------------------------------------------------------------- checks
@@ -229,12 +237,17 @@ objects: $(LIB_OBJ) $(PART_LIBS)
 RUN_TESTS = POTLUCK_BUILD=$(OUT) JOBS=$(JOBS) sh tests/run.sh
 
 ## check: unit and golden tests, one process each (BUILD=... for a variant)
-check: $(TESTS) $(TOOLS) $(EXES)
-	@$(RUN_TESTS) $(TESTS)
+check: $(TESTS) $(SIM_TESTS) $(TOOLS) $(EXES)
+	@$(RUN_TESTS) $(TESTS) $(SIM_TESTS)
 
 ## asan, tsan: the same tests under ASan + UBSan, under TSan
 asan tsan:
 	@$(MAKE) --no-print-directory BUILD=$@ check
+
+## sim: a pool in virtual time; SEEDS=10000 FIRST=1, VERBOSE=1 for one seed
+.PHONY: sim
+sim: $(OUT)/tests/sim/test_sim
+	@$<
 
 ## valgrind: the unit tests under valgrind (leaks, uninitialised values)
 valgrind: $(filter $(OUT)/tests/unit/%,$(TESTS)) $(TOOLS)
@@ -259,9 +272,9 @@ lint:
 # those too.  Stamps, as a file that has not changed needs no second look.
 LINT_C := $(wildcard $(foreach d,common engine proto coordinator worker \
   client tests/lib tests/unit tests/golden tests/tools tests/fuzz \
-  tests/bench,$(d)/*.c))
+  tests/sim tests/bench,$(d)/*.c))
 LINT_H := $(wildcard $(foreach d,common engine proto coordinator worker \
-  client tests/lib tests/bench,$(d)/*.h))
+  client tests/lib tests/sim tests/bench,$(d)/*.h))
 .PHONY: headers tidy
 headers: $(LINT_H:%=$(OUT)/%.ok)
 tidy: $(LINT_C:%.c=$(OUT)/%.tidy)

@@ -46,18 +46,47 @@ static json_t *key_json(const uint8_t key[KEY_BYTES])
     return json_string(hex);
 }
 
+/* The list of keys may fail to be saved: then the change holds until the next
+ * start, and the operator is told. */
+static bool changed(enum status st)
+{
+    return st == ST_OK || st == ST_IO;
+}
+
+static void reply_changed(struct http_call *c, const uint8_t key[KEY_BYTES],
+                          enum status st, const struct error *err)
+{
+    json_t *body = json_pack("{s:o}", "key", key_json(key));
+    if (st != ST_OK) {
+        json_object_set_new(body, "warning",
+                            api_string(err->text, strlen(err->text)));
+    }
+    api_reply(c, 200, body);
+}
+
+static const char *state_name(enum admit_state s)
+{
+    switch (s) {
+    case ADMIT_STATE_ENROLLED:
+        return "enrolled";
+    case ADMIT_STATE_PENDING:
+        return "pending";
+    case ADMIT_STATE_REVOKED:
+        return "revoked";
+    }
+    return "";
+}
+
 static void list(struct api *a, struct http_call *c)
 {
     json_t *keys = json_array();
     for (uint32_t i = 0; i < admit_count(a->options.admit); i++) {
         const struct admit_entry *e = admit_entry(a->options.admit, i);
         json_array_append_new(
-            keys,
-            json_pack("{s:o, s:o, s:o, s:s}", "key", key_json(e->key), "name",
-                      api_string(e->name, strlen(e->name)), "host",
-                      api_string(e->host, strlen(e->host)), "state",
-                      e->state == ADMIT_STATE_ENROLLED ? "enrolled"
-                                                       : "pending"));
+            keys, json_pack("{s:o, s:o, s:o, s:s}", "key", key_json(e->key),
+                            "name", api_string(e->name, strlen(e->name)),
+                            "host", api_string(e->host, strlen(e->host)),
+                            "state", state_name(e->state)));
     }
     api_reply(c, 200, json_pack("{s:o}", "keys", keys));
 }
@@ -93,12 +122,12 @@ static void change(struct api *a, struct http_call *c, const char *verb,
     const enum status st =
         revoke ? admit_revoke(a->options.admit, who, key, &err)
                : admit_approve(a->options.admit, who, key, &err);
-    if (st != ST_OK) {
+    if (!changed(st)) {
         refuse(c, st, "who", err.text);
         return;
     }
     if (revoke && a->options.revoked) a->options.revoked(a->options.arg, key);
-    api_reply(c, 200, json_pack("{s:o}", "key", key_json(key)));
+    reply_changed(c, key, st, &err);
 }
 
 static void add(struct api *a, struct http_call *c, const char *hex,
@@ -115,11 +144,11 @@ static void add(struct api *a, struct http_call *c, const char *hex,
         return;
     }
     const enum status st = admit_add(a->options.admit, key, name, &err);
-    if (st != ST_OK) {
+    if (!changed(st)) {
         refuse(c, st, "name", err.text);
         return;
     }
-    api_reply(c, 200, json_pack("{s:o}", "key", key_json(key)));
+    reply_changed(c, key, st, &err);
 }
 
 void api_keys(struct api *a, struct http_call *c, const struct http_request *r)

@@ -5,11 +5,18 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "coordinator/record.h"
 #include "engine/numerics.h"
 
 #define MS_NS         UINT64_C(1000000)
 #define LOAD_STALL_NS (60000 * MS_NS)   /* no byte moved: the node is stuck */
-#define ACTIONS_MAX   (4 * LIMIT_NODES) /* taken after every event */
+#define STUCK_NS      (30000 * MS_NS)   /* busy, and no progress */
+#define PROBE_NS      (10000 * MS_NS)   /* not reported: asked again */
+#define ASSIGN_NS     (3000 * MS_NS)    /* of another epoch: assigned again */
+#define RETURN_NS     (3000 * MS_NS)    /* after all were lost */
+#define FORGIVE_NS    (60000 * MS_NS)   /* of serving */
+#define ACTIONS_MAX   (6 * LIMIT_NODES) /* taken after every event */
+#define ID_MAX        65535
 
 struct cluster {
     struct cluster_config config;
@@ -20,6 +27,10 @@ struct cluster {
     bool in_plan[LIMIT_NODES]; /* of the epoch that loads or serves */
     bool changed;              /* a node came that the plan does not know */
     uint64_t changed_ns;
+    bool began;    /* it has planned once: --workers is past */
+    bool forgiven; /* those of the epoch that serves */
+    uint64_t serving_ns, patience_ns;
+    struct records records;
     char why[LIMIT_TEXT + 1];
     struct cluster_action actions[ACTIONS_MAX];
     uint32_t first_action, n_actions;
@@ -112,7 +123,7 @@ static uint32_t index_by_id(const struct cluster *c, uint32_t id)
 
 static bool usable(const struct cluster_node *n)
 {
-    return n->reported && n->state != NODE_DRAINING;
+    return n->reported && n->state != NODE_DRAINING && n->held_ns == 0;
 }
 
 static uint32_t n_usable(const struct cluster *c)
@@ -123,7 +134,7 @@ static uint32_t n_usable(const struct cluster *c)
 }
 
 /* Whether what --workers asked for is there. */
-static bool enough(const struct cluster *c)
+static bool all_there(const struct cluster *c)
 {
     uint32_t remote = 0;
     bool local = !c->config.local;
@@ -145,6 +156,18 @@ static void set_why(struct cluster *c, const char *why)
     snprintf(c->why, sizeof c->why, "%s", why);
 }
 
+/* Those who are here and may not take part are the reason. */
+static void say_held(struct cluster *c)
+{
+    for (uint32_t i = 0; i < c->n_nodes; i++) {
+        const struct cluster_node *n = &c->nodes[i];
+        if (n->held_ns == 0) continue;
+        snprintf(c->why, sizeof c->why, "%s %.120s; held back for a while",
+                 n->hello.name, n->held);
+        return;
+    }
+}
+
 static void start_planning(struct cluster *c)
 {
     memset(c->in_plan, 0, sizeof c->in_plan);
@@ -158,10 +181,15 @@ static void start_planning(struct cluster *c)
     if (n_usable(c) == 0) {
         c->state = POOL_WAITING;
         set_why(c, "waiting for workers to join");
+        say_held(c);
         return;
     }
+    c->began = true;
     c->state = POOL_PLANNING;
     set_why(c, "planning");
+    for (uint32_t i = 0; i < c->n_nodes; i++) {
+        c->nodes[i].offered = usable(&c->nodes[i]);
+    }
     act(c, CLUSTER_MAKE_PLAN);
 }
 
@@ -208,21 +236,55 @@ static void drain(struct cluster *c)
     set_why(c, "finishing what runs before the pool changes");
 }
 
+/* When what has changed is acted upon; UINT64_MAX: not in this state. */
+static uint64_t change_due(const struct cluster *c)
+{
+    uint64_t due = UINT64_MAX;
+    switch (c->state) {
+    case POOL_WAITING:
+        if (c->changed && n_usable(c) != 0) {
+            if (all_there(c))
+                due = c->changed_ns + c->config.settle_ns;
+            else if (c->began) /* those it had may be about to come back */
+                due = c->changed_ns + c->config.settle_ns + RETURN_NS;
+        }
+        break;
+    case POOL_STARVED:
+        if (c->changed) due = c->changed_ns + c->config.settle_ns;
+        break;
+    case POOL_SERVING: /* does a node wait that no plan has considered? */
+        for (uint32_t i = 0; i < c->n_nodes; i++) {
+            const struct cluster_node *n = &c->nodes[i];
+            if (usable(n) && !n->offered && n->due_ns < due) due = n->due_ns;
+        }
+        break;
+    case POOL_PLANNING:
+    case POOL_LOADING:
+    case POOL_STOPPING:
+        break; /* seen when that is done */
+    }
+    return due;
+}
+
 /* Something joined or left: does the pool begin, or begin anew? */
 static void reconsider(struct cluster *c, uint64_t now_ns)
 {
-    if (!c->changed || now_ns - c->changed_ns < c->config.settle_ns) return;
-    if (c->state == POOL_WAITING) {
-        if (enough(c)) start_planning(c);
-    } else if (c->state == POOL_STARVED) {
+    if (now_ns < change_due(c)) return;
+    if (c->state != POOL_SERVING) {
         start_planning(c);
-    } else if (c->state == POOL_SERVING) {
-        drain(c);
+        return;
     }
+    drain(c);
 }
 
-static void note_change(struct cluster *c, uint64_t now_ns)
+/* A node can be used from now on: at once if nothing serves, else in its
+ * time. */
+static void note_guest(struct cluster *c, struct cluster_node *n,
+                       uint64_t now_ns)
 {
+    n->offered = false;
+    n->due_ns =
+        now_ns + c->config.settle_ns + record_patience(&c->records, n->key);
     c->changed = true;
     c->changed_ns = now_ns;
     reconsider(c, now_ns);
@@ -236,7 +298,7 @@ void cluster_replan(struct cluster *c, uint64_t now_ns)
     else if (c->state == POOL_STARVED)
         start_planning(c);
     else if (c->state == POOL_LOADING)
-        break_off(c, ST_INTERRUPTED, "another plan is wanted");
+        break_off(c, ST_IO, "another plan is wanted");
 }
 
 void cluster_stopped(struct cluster *c, uint64_t now_ns)
@@ -283,6 +345,16 @@ static void unique_name(const struct cluster *c, char name[LIMIT_NAME + 1])
     }
 }
 
+static uint32_t next_id(struct cluster *c)
+{
+    uint32_t id;
+    do {
+        id = c->next_id;
+        c->next_id = id == ID_MAX ? 1 : id + 1;
+    } while (index_by_id(c, id) != UINT32_MAX);
+    return id;
+}
+
 void cluster_hello(struct cluster *c, const uint8_t key[KEY_BYTES],
                    const char *host, const struct wire_hello *h,
                    uint64_t now_ns)
@@ -297,36 +369,50 @@ void cluster_hello(struct cluster *c, const uint8_t key[KEY_BYTES],
         }
         return;
     }
-    if (i != UINT32_MAX) remove_node(c, i, "was restarted");
+    if (i != UINT32_MAX) {
+        record_make(&c->records, key, now_ns)->returns++;
+        remove_node(c, i, "was restarted");
+    }
     if (c->n_nodes == LIMIT_NODES) {
         refuse(c, key, ST_FULL, "the pool has %d workers already", LIMIT_NODES);
         return;
     }
     struct cluster_node *n = &c->nodes[c->n_nodes];
-    *n = (struct cluster_node){.id = c->next_id++,
+    *n = (struct cluster_node){.id = next_id(c),
                                .state = NODE_JOINED,
                                .hello = *h,
                                .heard_ns = now_ns,
-                               .moved_ns = now_ns};
+                               .moved_ns = now_ns,
+                               .asked_ns = now_ns};
     memcpy(n->key, key, KEY_BYTES);
     snprintf(n->host, sizeof n->host, "%s", host);
     unique_name(c, n->hello.name);
     c->in_plan[c->n_nodes++] = false;
+    const struct record *r = record_find(&c->records, key);
+    if (r && r->held_ns > now_ns) {
+        n->held_ns = r->held_ns;
+        memcpy(n->held, r->why, sizeof n->held);
+        if (c->state == POOL_WAITING) say_held(c);
+    }
     to_node(c, CLUSTER_SEND_WELCOME, n);
     to_node(c, CLUSTER_SEND_PROBE, n);
 }
 
 static void on_ready(struct cluster *c, struct cluster_node *n,
-                     const struct wire_ready *r)
+                     const struct wire_ready *r, uint64_t now_ns)
 {
     if (n->state != NODE_LOADING || r->epoch != n->epoch) return;
     n->state = NODE_READY;
     n->ready = *r;
+    n->moved_ns = now_ns;
     for (uint32_t i = 0; i < c->n_nodes; i++) {
         if (c->in_plan[i] && c->nodes[i].state != NODE_READY) return;
     }
     if (c->state != POOL_LOADING) return;
     c->state = POOL_SERVING;
+    c->serving_ns = now_ns;
+    c->patience_ns = STUCK_NS;
+    c->forgiven = false;
     c->why[0] = '\0';
     act(c, CLUSTER_SERVE);
 }
@@ -342,7 +428,43 @@ static void on_drain(struct cluster *c, uint32_t i)
         snprintf(a->text, sizeof a->text, "%s leaves", c->nodes[i].hello.name);
         set_why(c, a->text);
     } else if (planned && c->state == POOL_LOADING) {
-        break_off(c, ST_INTERRUPTED, "a worker leaves");
+        char text[LIMIT_TEXT + 1];
+        snprintf(text, sizeof text, "%s leaves", c->nodes[i].hello.name);
+        break_off(c, ST_IO, text);
+    }
+}
+
+static void on_report(struct cluster *c, struct cluster_node *n,
+                      const struct wire_report *r, uint64_t now_ns)
+{
+    n->report = *r;
+    if (n->reported) return;
+    n->reported = true;
+    if (n->state == NODE_JOINED) n->state = NODE_IDLE;
+    if (!usable(n)) return;
+    note_guest(c, n, now_ns);
+}
+
+/* What a node says it has against what we think it has. */
+static void on_heartbeat(struct cluster *c, uint32_t i,
+                         const struct wire_heartbeat *h, uint64_t now_ns)
+{
+    struct cluster_node *n = &c->nodes[i];
+    if (h->progress != n->progress || !h->busy) {
+        if (n->state == NODE_READY) n->moved_ns = now_ns;
+    }
+    n->progress = h->progress;
+    n->busy = h->busy;
+    if (!c->in_plan[i] || !running(c) || h->epoch == n->epoch) return;
+    if (n->state == NODE_READY) {
+        /* it lost us for longer than its lease, and with us what it held */
+        char text[LIMIT_TEXT + 1];
+        snprintf(text, sizeof text, "%s had lost the coordinator",
+                 n->hello.name);
+        break_off(c, ST_IO, text);
+    } else if (n->state == NODE_LOADING && now_ns - n->asked_ns > ASSIGN_NS) {
+        n->asked_ns = now_ns;
+        to_node(c, CLUSTER_SEND_ASSIGN, n);
     }
 }
 
@@ -356,6 +478,21 @@ static void on_progress(struct cluster_node *n, const struct wire_progress *p,
     n->done_bytes = p->done_bytes;
     n->total_bytes = p->total_bytes;
     snprintf(n->what, sizeof n->what, "%s", p->what);
+}
+
+static void give_up(struct cluster *c, uint32_t i, const char *why)
+{
+    struct cluster_action *a = act(c, CLUSTER_DROP);
+    memcpy(a->key, c->nodes[i].key, KEY_BYTES);
+    remove_node(c, i, why);
+}
+
+/* It did not do what it was told: out of plans for longer each time. */
+static void fail_node(struct cluster *c, uint32_t i, const char *why,
+                      uint64_t now_ns)
+{
+    record_failure(&c->records, c->nodes[i].key, why, now_ns);
+    give_up(c, i, why);
 }
 
 void cluster_message(struct cluster *c, const uint8_t key[KEY_BYTES],
@@ -372,46 +509,32 @@ void cluster_message(struct cluster *c, const uint8_t key[KEY_BYTES],
     struct cluster_node *n = &c->nodes[i];
     n->heard_ns = now_ns;
     if (m->kind == WIRE_REPORT) {
-        n->report = m->report;
-        if (!n->reported) {
-            n->reported = true;
-            n->state = NODE_IDLE;
-            note_change(c, now_ns);
-        }
+        on_report(c, n, &m->report, now_ns);
     } else if (m->kind == WIRE_PROGRESS) {
         on_progress(n, &m->progress, now_ns);
     } else if (m->kind == WIRE_READY) {
-        on_ready(c, n, &m->ready);
+        on_ready(c, n, &m->ready, now_ns);
     } else if (m->kind == WIRE_HEARTBEAT) {
-        n->progress = m->heartbeat.progress;
-        n->busy = m->heartbeat.busy;
+        on_heartbeat(c, i, &m->heartbeat, now_ns);
     } else if (m->kind == WIRE_DRAIN) {
         on_drain(c, i);
     } else if (m->kind == WIRE_BYE) {
+        record_make(&c->records, key, now_ns)->returns++;
         remove_node(c, i, "left");
     } else if (m->kind == WIRE_FAILURE &&
-               (m->failure.epoch == 0 || m->failure.epoch == n->epoch)) {
+               (m->failure.epoch == 0 ||
+                (m->failure.epoch == n->epoch && n->epoch == c->epoch))) {
         char why[LIMIT_TEXT + 1];
         snprintf(why, sizeof why, "failed: %.200s", m->failure.text);
-        struct cluster_action *a = act(c, CLUSTER_DROP);
-        memcpy(a->key, key, KEY_BYTES);
-        remove_node(c, i, why);
+        fail_node(c, i, why, now_ns);
     }
-}
-
-static void give_up(struct cluster *c, uint32_t i, const char *why)
-{
-    struct cluster_action *a = act(c, CLUSTER_DROP);
-    memcpy(a->key, c->nodes[i].key, KEY_BYTES);
-    remove_node(c, i, why);
 }
 
 void cluster_overdue(struct cluster *c, uint32_t node, const char *why,
                      uint64_t now_ns)
 {
-    (void)now_ns;
     const uint32_t i = index_by_id(c, node);
-    if (i != UINT32_MAX) give_up(c, i, why);
+    if (i != UINT32_MAX) fail_node(c, i, why, now_ns);
 }
 
 void cluster_revoke(struct cluster *c, const uint8_t key[KEY_BYTES],
@@ -457,37 +580,98 @@ void cluster_plan_refused(struct cluster *c, const char *why, uint64_t now_ns)
     set_why(c, why);
 }
 
+void cluster_patience(struct cluster *c, uint64_t step_ns)
+{
+    c->patience_ns = step_ns > STUCK_NS ? step_ns : STUCK_NS;
+}
+
+enum verdict { NODE_FINE, NODE_SILENT, NODE_STUCK };
+
+/* What this node is at now_ns, and when that can change at the earliest. */
+static enum verdict judge(const struct cluster *c, const struct cluster_node *n,
+                          uint64_t now_ns, uint64_t *until_ns)
+{
+    enum verdict v = NODE_FINE;
+    *until_ns = n->heard_ns + LEASE_MS * MS_NS;
+    if (now_ns > *until_ns) v = NODE_SILENT;
+    uint64_t still = UINT64_MAX;
+    if (n->state == NODE_LOADING) still = n->moved_ns + LOAD_STALL_NS;
+    if (n->state == NODE_READY && n->busy) still = n->moved_ns + c->patience_ns;
+    if (v == NODE_FINE && now_ns > still) v = NODE_STUCK;
+    if (still < *until_ns) *until_ns = still;
+    return v;
+}
+
+/* False: it is gone. */
+static bool check_node(struct cluster *c, uint32_t i, uint64_t now_ns)
+{
+    struct cluster_node *n = &c->nodes[i];
+    char why[LIMIT_TEXT + 1];
+    uint64_t until;
+    switch (judge(c, n, now_ns, &until)) {
+    case NODE_FINE:
+        break;
+    case NODE_SILENT:
+        snprintf(why, sizeof why, "has been silent for %.1f s",
+                 (double)(now_ns - n->heard_ns) / 1e9);
+        record_make(&c->records, n->key, now_ns)->returns++;
+        give_up(c, i, why);
+        return false;
+    case NODE_STUCK:
+        snprintf(why, sizeof why,
+                 n->state == NODE_LOADING
+                     ? "has loaded nothing for %.0f s"
+                     : "has been busy without progress for %.0f s",
+                 (double)(now_ns - n->moved_ns) / 1e9);
+        fail_node(c, i, why, now_ns);
+        return false;
+    }
+    if (!n->reported && now_ns - n->asked_ns >= PROBE_NS) {
+        n->asked_ns = now_ns; /* the first one is lost, or its answer */
+        to_node(c, CLUSTER_SEND_PROBE, n);
+    }
+    if (n->held_ns != 0 && now_ns >= n->held_ns) {
+        n->held_ns = 0;
+        if (usable(n)) note_guest(c, n, now_ns);
+    }
+    return true;
+}
+
+/* A minute of serving together is forgiveness. */
+static void forgive(struct cluster *c, uint64_t now_ns)
+{
+    if (c->state != POOL_SERVING || c->forgiven ||
+        now_ns - c->serving_ns < FORGIVE_NS) {
+        return;
+    }
+    c->forgiven = true;
+    for (uint32_t i = 0; i < c->n_nodes; i++) {
+        if (c->in_plan[i]) record_forget(&c->records, c->nodes[i].key);
+    }
+}
+
 void cluster_tick(struct cluster *c, uint64_t now_ns)
 {
     for (uint32_t i = 0; i < c->n_nodes;) {
-        const struct cluster_node *n = &c->nodes[i];
-        const uint64_t silent = now_ns - n->heard_ns;
-        char why[LIMIT_TEXT + 1];
-        if (silent > LEASE_MS * MS_NS) {
-            snprintf(why, sizeof why, "has been silent for %.1f s",
-                     (double)silent / 1e9);
-        } else if (n->state == NODE_LOADING &&
-                   now_ns - n->moved_ns > LOAD_STALL_NS) {
-            snprintf(why, sizeof why, "has loaded nothing for %.0f s",
-                     (double)LOAD_STALL_NS / 1e9);
-        } else {
-            i++;
-            continue;
-        }
-        give_up(c, i, why); /* the next one is at i now */
+        if (check_node(c, i, now_ns)) i++; /* else the next one is at i now */
     }
+    forgive(c, now_ns);
     reconsider(c, now_ns);
 }
 
 uint64_t cluster_deadline(const struct cluster *c)
 {
-    uint64_t first = UINT64_MAX;
+    uint64_t first = change_due(c);
     for (uint32_t i = 0; i < c->n_nodes; i++) {
-        const uint64_t at = c->nodes[i].heard_ns + LEASE_MS * MS_NS + 1;
+        const struct cluster_node *n = &c->nodes[i];
+        uint64_t at;
+        (void)judge(c, n, 0, &at);
+        at++; /* a lease is a lease */
+        if (n->held_ns != 0 && n->held_ns < at) at = n->held_ns;
+        if (!n->reported && n->asked_ns + PROBE_NS < at) {
+            at = n->asked_ns + PROBE_NS;
+        }
         if (at < first) first = at;
-    }
-    if (c->changed && c->changed_ns + c->config.settle_ns < first) {
-        first = c->changed_ns + c->config.settle_ns;
     }
     return first;
 }

@@ -15,6 +15,17 @@
  *          PLANNING; loss of a node in the plan: STOP at once, PLANNING
  *          PLANNING --cluster_plan_refused--> STARVED --node joins--> PLANNING
  *
+ * Trouble is remembered by key, beyond the membership.  A node whose load,
+ * step or thread failed is held out of plans for 1 s, then 2 s, ... 60 s, and
+ * cluster_why says so.  One that comes and goes is used at once where the
+ * pool has no plan without it, but while the pool serves it must first stay
+ * for settle_ns and, each time it came back, twice as long, up to 60 s: what
+ * serves is not stopped for a guest.  A minute in a pool that serves, and both
+ * are forgotten.
+ *
+ * Messages that were lost are said again: Probe to a node that does not
+ * report, Assign to one whose heartbeats are of another epoch.
+ *
  * Invariants (cluster_check, after every event in debug builds):
  *  (1) SERVING: every node of the plan is READY with the current epoch.
  *  (2) the epoch never decreases, and changes whenever the plan does.
@@ -50,7 +61,8 @@ enum pool_state {
 };
 
 struct cluster_node {
-    uint32_t id; /* never reused within a boot of the coordinator */
+    uint32_t id; /* 1 to 65535 (Assign has 16 bits); the next free one after
+                    the last, so never soon used again */
     enum node_state state;
     uint8_t key[KEY_BYTES];
     char host[LIMIT_ADDRESS + 1];
@@ -58,9 +70,15 @@ struct cluster_node {
     struct wire_report report;
     bool reported;
     uint64_t epoch;              /* it is loading or ready for */
-    uint64_t heard_ns, moved_ns; /* last message; loading last moved */
+    uint64_t heard_ns, moved_ns; /* last message; loading, or what its compute
+                                    thread does, last moved */
+    uint64_t asked_ns;           /* last Probe or Assign */
     uint64_t progress;
     bool busy;
+    bool offered;              /* the latest plan could have used it */
+    uint64_t due_ns;           /* if not: when the pool may change for it */
+    uint64_t held_ns;          /* in no plan until then; 0: not held */
+    char held[LIMIT_TEXT + 1]; /* why */
     uint64_t done_bytes, total_bytes; /* of loading */
     char what[LIMIT_TEXT + 1];
     struct wire_ready ready;
@@ -126,6 +144,9 @@ void cluster_plan_refused(struct cluster *c, const char *why, uint64_t now_ns);
 void cluster_stopped(struct cluster *c, uint64_t now_ns);
 /* The operator wants another plan: what runs is finished first. */
 void cluster_replan(struct cluster *c, uint64_t now_ns);
+/* The longest that a step of this epoch may take, from the plan: a node that
+ * is busy and gets nowhere for longer (at least 30 s) is as good as silent. */
+void cluster_patience(struct cluster *c, uint64_t step_ns);
 /* Leases and deadlines. */
 void cluster_tick(struct cluster *c, uint64_t now_ns);
 /* When to tick at the latest. */

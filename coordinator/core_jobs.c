@@ -188,6 +188,8 @@ void core_expire_parked(struct pool_host *p)
 
 uint64_t core_jobs_deadline(const struct pool_host *p)
 {
+    /* as core_expire_parked: what loads will begin on them */
+    if (cluster_state(p->cluster) == POOL_LOADING) return UINT64_MAX;
     for (const struct pool_job *j = p->jobs; j; j = j->next) {
         if (j->state == JOB_PARKED) return j->submitted_ns + PARKED_MAX_NS + 1;
     }

@@ -4,7 +4,32 @@
 
 #include "coordinator/core_internal.h"
 
+/* A header of LIMIT_HEADER_BYTES holds the samples of so many rows, each with
+ * its longest lists: 512 recent tokens of 5 bytes, 512 adjustments of 7. */
+#define WANT_MAX 128
+/* Over the longest step's deadline: what the scheduler finds, it finds first.
+ */
+#define PATIENCE_NS UINT64_C(10000000000)
+
 /* ------------------------------------------------------------- serving */
+
+static uint64_t predicted_ns(void *arg, uint32_t n_rows)
+{
+    const struct pool_host *p = arg;
+    const struct plan *plan = &p->plan;
+    double s = 0;
+    for (uint32_t i = 0; i < plan->n_stages; i++) {
+        const double one = plan->stages[i].decode_s,
+                     full = plan->stages[i].prefill_s;
+        const double more = plan->rows_max > 1 ? (full - one) * (n_rows - 1.0) /
+                                                     (plan->rows_max - 1.0)
+                                               : 0;
+        s += n_rows ? one + (more > 0 ? more : 0) : 0;
+    }
+    /* those in front of it have to get through as well */
+    s *= plan->n_steps;
+    return s > 0 && s < 1e6 ? (uint64_t)(s * 1e9) : 0;
+}
 
 static bool make_tables(struct pool_host *p)
 {
@@ -37,7 +62,9 @@ enum status core_begin_serving(struct pool_host *p, uint64_t epoch,
                                    .n_ctx = plan->n_ctx,
                                    .n_seq_max = plan->n_seq_max,
                                    .rows_max = plan->rows_max,
-                                   .outputs_max = plan->outputs_max,
+                                   .outputs_max = plan->outputs_max < WANT_MAX
+                                                      ? plan->outputs_max
+                                                      : WANT_MAX,
                                    .n_steps = plan->n_steps,
                                    .queue_max = UINT32_MAX,
                                    .first_step = p->next_step};
@@ -49,6 +76,9 @@ enum status core_begin_serving(struct pool_host *p, uint64_t epoch,
     if (st != ST_OK) return st;
     p->serving = true;
     p->epoch = epoch;
+    /* as sched's deadlines; heartbeats come after a step has ended */
+    cluster_patience(p->cluster,
+                     10 * predicted_ns(p, plan->rows_max) + PATIENCE_NS);
     return ST_OK;
 }
 
@@ -68,24 +98,6 @@ void core_end_serving(struct pool_host *p, const struct error *err)
 }
 
 /* --------------------------------------------------------------- out */
-
-static uint64_t predicted_ns(void *arg, uint32_t n_rows)
-{
-    const struct pool_host *p = arg;
-    const struct plan *plan = &p->plan;
-    double s = 0;
-    for (uint32_t i = 0; i < plan->n_stages; i++) {
-        const double one = plan->stages[i].decode_s,
-                     full = plan->stages[i].prefill_s;
-        const double more = plan->rows_max > 1 ? (full - one) * (n_rows - 1.0) /
-                                                     (plan->rows_max - 1.0)
-                                               : 0;
-        s += n_rows ? one + (more > 0 ? more : 0) : 0;
-    }
-    /* those in front of it have to get through as well */
-    s *= plan->n_steps;
-    return s > 0 && s < 1e6 ? (uint64_t)(s * 1e9) : 0;
-}
 
 static struct core_flight *free_flight(struct pool_host *p)
 {

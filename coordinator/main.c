@@ -1,5 +1,6 @@
 /* main.c - potluck-coordinator, which `potluck serve` starts: options in, exit
  * code out. */
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -122,6 +123,8 @@ int main(int argc, char **argv)
         "the PCs that join; prints the string with which they do.\n\n";
     size_t n_words = 0;
     umask(077); /* keys, the join string */
+    signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN); /* a full quota is an error like any other */
     enum status st = options_parse(table, COUNT_OF(table), argc, argv,
                                    &s.o.model_path, 1, &n_words, &err);
     if (st == ST_OK && (s.help || s.version)) {

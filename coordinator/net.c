@@ -23,7 +23,7 @@
 
 #define CONTROL_QUEUE     4096
 #define DATA_QUEUE        4096
-#define BULK_QUEUE        64
+#define BULK_QUEUE        4 /* cells in ZeroMQ, for each worker */
 #define LINGER_MS         300
 #define CHILD_KILL_MS     5000
 #define RETRY_MS          20  /* cells for a worker whose socket was full */
@@ -174,10 +174,11 @@ static bool admit_control(void *arg, struct net_socket *s,
 static void on_hello(struct coordinator *c, const uint8_t key[KEY_BYTES],
                      const char *host, const struct wire_hello *h)
 {
-    struct error err;
+    struct error err = {.status = ST_OK};
     switch (admit_hello(c->admit, key, h->name, host, h->token, clock_now_ns(),
                         &err)) {
     case ADMIT_YES:
+        if (err.status != ST_OK) say(NULL, err.text);
         core_hello(c->pool, key, host, h);
         break;
     case ADMIT_PENDING:
@@ -278,8 +279,10 @@ static void pump_bulk(struct coordinator *c)
                         (struct net_frame){o->tensor.data, o->tensor.len});
         if (st == ST_FULL)
             bulk_untake(c->bulk, o), c->bulk_waits = true;
-        else
+        else if (st == ST_OK)
             bulk_sent(c->bulk, o);
+        else
+            bulk_drop(c->bulk, o);
     }
 }
 

@@ -4,6 +4,10 @@
 #include <string.h>
 
 #define SECOND_NS UINT64_C(1000000000)
+#define OPS_MAX   4096 /* KV operations of a step: LIMIT_KV_OPS */
+#define CHUNK_MIN                                                              \
+    32 /* rows of a prompt below which weights are read in vain                \
+        */
 
 enum request_state { REQUEST_WAITING, REQUEST_RUNNING, REQUEST_OVER };
 
@@ -27,20 +31,26 @@ struct flight_row {
 struct flight {
     uint64_t step; /* 0: slot is free */
     uint64_t deadline_ns;
-    uint32_t n_rows;
+    uint32_t n_rows, n_freed;
     struct flight_row *rows; /* [rows_max] */
+    uint64_t *freed;         /* [ops_max / 2] sequences that it frees */
 };
 
 struct sched {
     struct sched_config c;
-    struct request *first; /* waiting, running and over but not freed yet */
+    struct request *first; /* running and over but not freed yet, then waiting
+                              ones: nobody overtakes */
     uint32_t n_waiting, n_running; /* running: holds pages, over ones too */
     uint32_t free_pages;
     uint64_t next_step, turn;
     struct flight *flights; /* [n_steps] */
-    struct kv_op *ops;      /* [2 * n_seq_max] */
+    uint32_t ops_max;       /* half of them to free */
+    struct kv_op *ops;      /* [ops_max] */
     uint32_t n_ops;         /* of the step being made */
-    struct step_row *rows;  /* [rows_max] */
+    uint64_t *unfreed;      /* [n_steps * ops_max / 2] of steps that failed on
+                               their way: to be freed once more */
+    uint32_t n_unfreed;
+    struct step_row *rows; /* [rows_max] */
 };
 
 /* ------------------------------------------------------------ memory */
@@ -49,12 +59,15 @@ static void free_arrays(struct sched *s)
 {
     for (uint32_t i = 0; s->flights && i < s->c.n_steps; i++) {
         mem_free(s->flights[i].rows);
+        mem_free(s->flights[i].freed);
     }
     mem_free(s->flights);
     mem_free(s->ops);
+    mem_free(s->unfreed);
     mem_free(s->rows);
     s->flights = NULL;
     s->ops = NULL;
+    s->unfreed = NULL;
     s->rows = NULL;
 }
 
@@ -63,13 +76,19 @@ static bool make_arrays(struct sched *s, const struct sched_config *c)
     s->c = *c;
     s->free_pages = c->n_pages;
     s->flights = mem_zalloc_array(c->n_steps, sizeof *s->flights);
-    s->ops = mem_zalloc_array((size_t)2 * c->n_seq_max, sizeof *s->ops);
+    s->ops_max = c->n_seq_max < OPS_MAX / 2 ? 2 * c->n_seq_max : OPS_MAX;
+    s->n_unfreed = 0;
+    s->ops = mem_zalloc_array(s->ops_max, sizeof *s->ops);
+    s->unfreed = mem_zalloc_array((size_t)c->n_steps * s->ops_max / 2,
+                                  sizeof *s->unfreed);
     s->rows = mem_zalloc_array(c->rows_max, sizeof *s->rows);
-    if (!s->flights || !s->ops || !s->rows) return false;
+    if (!s->flights || !s->ops || !s->unfreed || !s->rows) return false;
     for (uint32_t i = 0; i < c->n_steps; i++) {
         s->flights[i].rows =
             mem_zalloc_array(c->rows_max, sizeof *s->flights[i].rows);
-        if (!s->flights[i].rows) return false;
+        s->flights[i].freed =
+            mem_zalloc_array(s->ops_max / 2, sizeof *s->flights[i].freed);
+        if (!s->flights[i].rows || !s->flights[i].freed) return false;
     }
     return true;
 }
@@ -221,21 +240,28 @@ static void admit(struct sched *s)
     }
 }
 
+static void put_free(struct sched *s, struct flight *f, uint64_t seq)
+{
+    s->ops[s->n_ops++] = (struct kv_op){.kind = KV_OP_FREE, .seq = seq};
+    f->freed[f->n_freed++] = seq;
+}
+
 /* Sequences that are over everywhere: their pages can be used from the step
  * on that carries the operation. */
-static void collect_freed(struct sched *s)
+static void collect_freed(struct sched *s, struct flight *f)
 {
-    s->n_ops = 0;
+    const uint32_t most = s->ops_max / 2;
+    s->n_ops = f->n_freed = 0;
+    while (s->n_unfreed > 0 && f->n_freed < most) {
+        put_free(s, f, s->unfreed[--s->n_unfreed]);
+    }
     for (struct request *r = s->first, *next; r; r = next) {
         next = r->next;
+        if (r->state == REQUEST_WAITING || f->n_freed == most) break;
         if (r->state != REQUEST_OVER || r->n_flying != 0) continue;
-        if (s->n_ops == s->c.n_seq_max) break;
         s->free_pages += r->n_pages;
         s->n_running--;
-        if (r->n_sent != 0 || r->again) {
-            s->ops[s->n_ops++] =
-                (struct kv_op){.kind = KV_OP_FREE, .seq = r->id};
-        }
+        if (r->n_sent != 0 || r->again) put_free(s, f, r->id);
         unlink_request(s, r);
     }
 }
@@ -249,8 +275,10 @@ static bool decoding(const struct request *r)
 static struct request *next_decode(const struct sched *s)
 {
     struct request *best = NULL;
-    for (struct request *r = s->first; r; r = r->next) {
+    for (struct request *r = s->first; r && r->state != REQUEST_WAITING;
+         r = r->next) {
         if (!decoding(r) || r->n_sent == r->n_tokens) continue;
+        if (r->again && s->n_ops == s->ops_max) continue; /* the next step */
         if (!best || r->served < best->served) best = r;
     }
     return best;
@@ -259,7 +287,7 @@ static struct request *next_decode(const struct sched *s)
 static void put_row(struct sched *s, struct flight *f, struct request *r)
 {
     const uint32_t pos = r->n_sent++;
-    if (r->again) { /* at most once a running request: there is room */
+    if (r->again) {
         s->ops[s->n_ops++] =
             (struct kv_op){.kind = KV_OP_TRUNCATE, .seq = r->id, .n = pos};
         r->again = false;
@@ -271,11 +299,29 @@ static void put_row(struct sched *s, struct flight *f, struct request *r)
     r->n_flying++;
 }
 
+/* Rows of a step whose prompts have n_prompt rows to go.  With several stages
+ * they are spread over the steps in flight, so that no stage waits while
+ * another reads a prompt. */
+static uint32_t chunk_end(const struct sched *s, uint32_t n_rows,
+                          uint32_t n_prompt)
+{
+    uint32_t chunk = s->c.rows_max;
+    if (s->c.n_steps > 2) {
+        chunk = (n_prompt + s->c.n_steps - 2) / (s->c.n_steps - 1);
+        if (chunk < CHUNK_MIN) chunk = CHUNK_MIN;
+    }
+    return chunk < s->c.rows_max - n_rows ? n_rows + chunk : s->c.rows_max;
+}
+
 static uint32_t fill(struct sched *s, struct flight *f)
 {
-    uint32_t n_decoding = 0, n_want = 0;
-    for (struct request *r = s->first; r; r = r->next) {
+    uint32_t n_decoding = 0, n_want = 0, n_prompt = 0;
+    for (struct request *r = s->first; r && r->state != REQUEST_WAITING;
+         r = r->next) {
         n_decoding += decoding(r);
+        if (r->state == REQUEST_RUNNING && r->n_sent < r->n_prompt) {
+            n_prompt += r->n_prompt - r->n_sent;
+        }
     }
     /* an even share for each step that can be in flight */
     uint32_t share = (n_decoding + s->c.n_steps - 1) / s->c.n_steps;
@@ -287,9 +333,10 @@ static uint32_t fill(struct sched *s, struct flight *f)
         put_row(s, f, r);
         n_want++;
     }
-    for (r = s->first; r; r = r->next) { /* prompts, oldest first */
-        if (r->state != REQUEST_RUNNING) continue;
-        while (r->n_sent < r->n_prompt && f->n_rows < s->c.rows_max) {
+    const uint32_t most = chunk_end(s, f->n_rows, n_prompt);
+    for (r = s->first; r && r->state != REQUEST_WAITING; r = r->next) {
+        if (r->state != REQUEST_RUNNING) continue; /* prompts, oldest first */
+        while (r->n_sent < r->n_prompt && f->n_rows < most) {
             const bool last = r->n_sent + 1 == r->n_prompt;
             if (last && n_want == s->c.outputs_max) break;
             put_row(s, f, r);
@@ -308,7 +355,7 @@ bool sched_next(struct sched *s, uint64_t now_ns,
         if (s->flights[i].step == 0) f = &s->flights[i];
     }
     if (!f) return false;
-    collect_freed(s);
+    collect_freed(s, f);
     admit(s);
     f->n_rows = 0;
     const uint32_t n_want = fill(s, f);
@@ -348,6 +395,10 @@ bool sched_failed(struct sched *s, uint64_t step,
         finish(s, r);
         lost(arg, r->id);
     }
+    /* the stages behind the one that failed know of none of this */
+    for (uint32_t i = 0; i < f->n_freed; i++) {
+        s->unfreed[s->n_unfreed++] = f->freed[i];
+    }
     return true;
 }
 
@@ -355,7 +406,8 @@ void sched_again(struct sched *s, uint64_t request)
 {
     struct request *r = find(s, request);
     if (!r || r->state != REQUEST_RUNNING) return;
-    assert(r->n_sent == r->n_tokens && r->n_flying == 0);
+    /* rows before it may fly still: their Result was lost on its way */
+    assert(r->n_sent == r->n_tokens);
     r->n_sent--;
     r->again = true;
 }
@@ -454,6 +506,7 @@ bool sched_check(const struct sched *s)
     for (const struct request *r = s->first; r; r = r->next) {
         if (r->n_sent > r->n_tokens || r->n_tokens > r->n_max) return false;
         flying += r->n_flying;
+        if (r->state != REQUEST_WAITING && waiting != 0) return false;
         if (r->state == REQUEST_WAITING) {
             if (r->n_sent != 0) return false;
             waiting++;

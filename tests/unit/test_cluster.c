@@ -57,6 +57,17 @@ static void say(struct cluster *c, uint32_t n, struct wire_message m,
     assert_true(cluster_check(c));
 }
 
+/* It lives, and knows the epoch. */
+static void beat(struct cluster *c, uint32_t n, uint64_t progress, bool busy,
+                 uint64_t now)
+{
+    struct wire_message m = {.kind = WIRE_HEARTBEAT};
+    m.heartbeat.progress = progress;
+    m.heartbeat.busy = busy;
+    m.heartbeat.epoch = cluster_epoch(c);
+    say(c, n, m, now);
+}
+
 static void report(struct cluster *c, uint32_t n, uint64_t now)
 {
     say(c, n, (struct wire_message){.kind = WIRE_REPORT}, now);
@@ -137,7 +148,7 @@ static void test_silence_ends_the_epoch_by_name(void **state)
     struct cluster *c = serving(3);
     for (uint32_t i = 1; i <= 3; i++) {
         if (i == 2) continue;
-        say(c, i, (struct wire_message){.kind = WIRE_HEARTBEAT}, 2999 * MS);
+        beat(c, i, 0, false, 2999 * MS);
     }
     cluster_tick(c, 3000 * MS);
     expect_none(c); /* a lease is a lease */
@@ -289,7 +300,7 @@ static void test_failure_stall_and_overdue(void **state)
     expect(c, CLUSTER_SEND_ASSIGN);
     expect(c, CLUSTER_SEND_ASSIGN);
     for (uint64_t t = 0; t <= 62000; t += 500) { /* alive, but stuck */
-        say(c, 2, (struct wire_message){.kind = WIRE_HEARTBEAT}, t * MS);
+        beat(c, 2, 0, true, t * MS);
         struct wire_message p = {.kind = WIRE_PROGRESS};
         p.progress.epoch = cluster_epoch(c);
         p.progress.done_bytes = t;
@@ -308,6 +319,185 @@ static void test_failure_stall_and_overdue(void **state)
     assert_non_null(strstr(expect(c, CLUSTER_STOP).text, "in time"));
     expect_none(c);
     assert_int_equal(cluster_state(c), POOL_WAITING);
+    cluster_free(c);
+}
+
+static void drop_actions(struct cluster *c)
+{
+    struct cluster_action a;
+    while (cluster_action(c, &a)) continue;
+}
+
+static void rejoin(struct cluster *c, uint32_t n, uint64_t boot, uint64_t now)
+{
+    hello(c, n, boot, now);
+    report(c, n, now);
+}
+
+/* Fails to load again and again: tried after 1 s, 2 s, 4 s ... 60 s. */
+static void test_failing_load_is_held_back(void **state)
+{
+    (void)state;
+    struct cluster *c = make(1);
+    uint64_t now = 0;
+    const uint64_t holds[] = {1, 2, 4, 8, 16, 32, 60, 60};
+    join(c, 1, 0);
+    for (size_t i = 0; i < COUNT_OF(holds); i++) {
+        const uint32_t used[] = {cluster_node(c, 0)->id};
+        expect(c, CLUSTER_MAKE_PLAN);
+        cluster_planned(c, used, 1, now);
+        expect(c, CLUSTER_SEND_ASSIGN);
+        struct wire_message m = {.kind = WIRE_FAILURE};
+        m.failure.epoch = cluster_epoch(c);
+        snprintf(m.failure.text, sizeof m.failure.text, "the disk burns");
+        say(c, 1, m, now);
+        expect(c, CLUSTER_DROP);
+        expect(c, CLUSTER_STOP);
+        expect_none(c);
+        rejoin(c, 1, 2 + i, now);
+        assert_non_null(strstr(cluster_why(c), "the disk burns"));
+        drop_actions(c);
+        const uint64_t end = now + holds[i] * 1000 * MS;
+        assert_true(cluster_node(c, 0)->held_ns == end);
+        struct plan_node nodes[1];
+        for (; now < end; now += 500 * MS) {
+            beat(c, 1, 0, false, now);
+            cluster_tick(c, now);
+            expect_none(c);
+            assert_int_equal(cluster_plan_nodes(c, nodes, 1), 0);
+            assert_true(cluster_deadline(c) > now);
+        }
+        beat(c, 1, 0, false, end);
+        cluster_tick(c, end);
+        assert_int_equal(cluster_plan_nodes(c, nodes, 1), 1);
+    }
+    cluster_free(c);
+}
+
+/* Others serve; this one comes and goes. */
+static void test_guest_must_stay_longer_each_time(void **state)
+{
+    (void)state;
+    struct cluster *c = serving(1);
+    uint64_t now = 0;
+    const uint64_t waits[] = {0, 2, 4, 8, 16, 32, 60, 60};
+    for (size_t i = 0; i + 1 < COUNT_OF(waits); i++) {
+        rejoin(c, 9, 10 + i, now);
+        if (i == 0) { /* the first time it is welcome at once */
+            expect(c, CLUSTER_SEND_WELCOME);
+            expect(c, CLUSTER_SEND_PROBE);
+            assert_int_equal(expect(c, CLUSTER_STOP).status, ST_INTERRUPTED);
+            cluster_stopped(c, now);
+            expect(c, CLUSTER_MAKE_PLAN);
+            const uint32_t used[] = {1};
+            cluster_planned(c, used, 1, now);
+            ready(c, 1, cluster_epoch(c), now);
+        }
+        drop_actions(c);
+        const uint64_t due = now + waits[i] * 1000 * MS;
+        for (; i != 0 && now + 500 * MS < due; now += 500 * MS) {
+            beat(c, 1, 0, false, now);
+            beat(c, 9, 0, false, now);
+            cluster_tick(c, now);
+            expect_none(c);
+            assert_true(cluster_deadline(c) > now);
+        }
+        say(c, 9, (struct wire_message){.kind = WIRE_BYE}, now);
+        expect_none(c);
+    }
+    rejoin(c, 9, 99, now);
+    drop_actions(c);
+    for (uint64_t end = now + 60000 * MS; now <= end; now += 500 * MS) {
+        beat(c, 1, 0, false, now);
+        beat(c, 9, 0, false, now);
+        cluster_tick(c, now);
+    }
+    assert_int_equal(expect(c, CLUSTER_STOP).status, ST_INTERRUPTED);
+    cluster_free(c);
+}
+
+static void test_what_was_lost_is_said_again(void **state)
+{
+    (void)state;
+    struct cluster *c = make(1);
+    hello(c, 1, 1, 0);
+    drop_actions(c);
+    uint64_t now = 0;
+    for (; now < 10000 * MS; now += 500 * MS) {
+        beat(c, 1, 0, false, now);
+        cluster_tick(c, now);
+        expect_none(c);
+    }
+    beat(c, 1, 0, false, now);
+    cluster_tick(c, now);
+    expect(c, CLUSTER_SEND_PROBE);
+    report(c, 1, now);
+    expect(c, CLUSTER_MAKE_PLAN);
+    const uint32_t used[] = {1};
+    cluster_planned(c, used, 1, now);
+    expect(c, CLUSTER_SEND_ASSIGN);
+    struct wire_message old = {.kind = WIRE_HEARTBEAT};
+    say(c, 1, old, now + 1000 * MS); /* it may still be on its way */
+    expect_none(c);
+    say(c, 1, old, now + 3001 * MS);
+    expect(c, CLUSTER_SEND_ASSIGN);
+    say(c, 1, old, now + 3500 * MS);
+    expect_none(c);
+    ready(c, 1, cluster_epoch(c), now + 4000 * MS);
+    expect(c, CLUSTER_SERVE);
+    beat(c, 1, 0, false, now + 4500 * MS);
+    expect_none(c);
+    say(c, 1, old, now + 5000 * MS); /* it has lost its assignment */
+    const struct cluster_action stop = expect(c, CLUSTER_STOP);
+    assert_int_equal(stop.status, ST_IO);
+    assert_non_null(strstr(stop.text, "pc-1"));
+    expect(c, CLUSTER_MAKE_PLAN);
+    cluster_free(c);
+}
+
+static void test_busy_without_progress_is_stuck(void **state)
+{
+    (void)state;
+    struct cluster *c = serving(2);
+    cluster_patience(c, 40000 * MS);
+    for (uint64_t t = 500; t <= 40500; t += 500) {
+        beat(c, 1, 7, true, t * MS);
+        beat(c, 2, t, true, t * MS);
+        cluster_tick(c, t * MS);
+        assert_true(cluster_deadline(c) > t * MS);
+        expect_none(c); /* 40 s from its first busy heartbeat on */
+    }
+    beat(c, 2, 1, true, 40501 * MS);
+    cluster_tick(c, 40501 * MS);
+    expect(c, CLUSTER_DROP);
+    const struct cluster_action stop = expect(c, CLUSTER_STOP);
+    assert_non_null(strstr(stop.text, "pc-1"));
+    assert_non_null(strstr(stop.text, "without progress"));
+    cluster_free(c);
+}
+
+/* A node that leaves before it was measured; late words of an epoch that is
+ * over. */
+static void test_odd_times(void **state)
+{
+    (void)state;
+    struct cluster *c = make(1);
+    struct plan_node nodes[2];
+    hello(c, 1, 1, 0);
+    drop_actions(c);
+    say(c, 1, (struct wire_message){.kind = WIRE_DRAIN}, 1);
+    report(c, 1, 2);
+    expect_none(c);
+    assert_int_equal(cluster_plan_nodes(c, nodes, 2), 0);
+    cluster_free(c);
+    c = serving(3);
+    say(c, 3, (struct wire_message){.kind = WIRE_BYE}, 10);
+    drop_actions(c);
+    struct wire_message late = {.kind = WIRE_FAILURE};
+    late.failure.epoch = 1;
+    say(c, 1, late, 11);
+    expect_none(c);
+    assert_int_equal(cluster_n_nodes(c), 2);
     cluster_free(c);
 }
 
@@ -411,6 +601,11 @@ int main(void)
         cmocka_unit_test(test_versions),
         cmocka_unit_test(test_restart_and_repeated_hello),
         cmocka_unit_test(test_failure_stall_and_overdue),
+        cmocka_unit_test(test_failing_load_is_held_back),
+        cmocka_unit_test(test_guest_must_stay_longer_each_time),
+        cmocka_unit_test(test_what_was_lost_is_said_again),
+        cmocka_unit_test(test_busy_without_progress_is_stuck),
+        cmocka_unit_test(test_odd_times),
         cmocka_unit_test(test_names_differ),
         cmocka_unit_test(test_random_events),
     };

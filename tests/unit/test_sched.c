@@ -178,6 +178,136 @@ static void test_deadlines(void **state)
     sched_free(s);
 }
 
+static void count(void *arg, uint64_t request)
+{
+    (void)request;
+    ++*(uint32_t *)arg;
+}
+
+/* A step that frees fails at some stage: those behind it must hear of the
+ * operation all the same. */
+static void test_failed_step_frees_again(void **state)
+{
+    (void)state;
+    struct sched *s = make(&small);
+    struct sched_step st;
+    struct seen seen = {0};
+    uint32_t n_lost = 0;
+    submit(s, 1, 4, 1);
+    assert_true(sched_next(s, 0, no_time, NULL, &st));
+    assert_true(sched_done(s, st.step, see, &seen));
+    sched_end(s, 1);
+    submit(s, 2, 4, 1);
+    assert_true(sched_next(s, 0, no_time, NULL, &st));
+    assert_int_equal(st.n_ops, 1);
+    assert_int_equal(st.n_rows, 4);
+    assert_true(sched_failed(s, st.step, count, &n_lost));
+    assert_false(sched_failed(s, st.step, count, &n_lost));
+    assert_int_equal(n_lost, 1);
+    assert_true(sched_next(s, 0, no_time, NULL, &st));
+    assert_int_equal(st.n_ops, 2);
+    assert_int_equal(st.ops[0].seq + st.ops[1].seq, 3);
+    assert_true(sched_done(s, st.step, see, &seen));
+    assert_false(sched_next(s, 0, no_time, NULL, &st));
+    assert_int_equal(sched_counts(s).free_pages, small.n_pages);
+    assert_true(sched_check(s));
+    sched_free(s);
+}
+
+/* The Result of a chunk is lost, that of the next one asks for its row once
+ * more. */
+static void test_again_while_a_chunk_is_lost(void **state)
+{
+    (void)state;
+    struct sched *s = make(&small);
+    struct sched_step st;
+    struct seen seen = {0};
+    submit(s, 7, 20, 10);
+    assert_true(sched_next(s, 0, no_time, NULL, &st));
+    assert_true(sched_next(s, 0, no_time, NULL, &st));
+    assert_true(sched_done(s, st.step, see, &seen));
+    assert_int_equal(seen.n, 1);
+    sched_again(s, 7);
+    assert_true(sched_next(s, 0, no_time, NULL, &st));
+    assert_int_equal(st.n_ops, 1);
+    assert_int_equal(st.ops[0].kind, KV_OP_TRUNCATE);
+    assert_int_equal(st.ops[0].n, 19);
+    assert_int_equal(st.n_rows, 1);
+    assert_int_equal(st.rows[0].pos, 19);
+    assert_true(sched_check(s));
+    sched_free(s);
+}
+
+/* With several stages a prompt is cut up, so that each has something to do. */
+static void test_prompt_is_spread_over_stages(void **state)
+{
+    (void)state;
+    const struct sched_config c = {.n_pages = 64,
+                                   .n_ctx = 1024,
+                                   .n_seq_max = 8,
+                                   .rows_max = 128,
+                                   .outputs_max = 8,
+                                   .n_steps = 5,
+                                   .queue_max = 8};
+    struct sched *s = make(&c);
+    struct sched_step st;
+    submit(s, 1, 128, 4);
+    for (uint32_t i = 0; i < 4; i++) {
+        assert_true(sched_next(s, 0, no_time, NULL, &st));
+        assert_int_equal(st.n_rows, 32);
+    }
+    sched_free(s);
+}
+
+/* Decodes take turns where not all fit into a step. */
+static void test_decodes_take_turns(void **state)
+{
+    (void)state;
+    struct sched_config c = small;
+    c.queue_max = 4;
+    struct sched *s = make(&c);
+    struct sched_step st;
+    uint32_t n[5] = {0};
+    for (uint64_t id = 1; id <= 4; id++) submit(s, id, 2, 60);
+    for (uint32_t i = 0; i < 40; i++) {
+        struct seen seen = {0};
+        assert_true(sched_next(s, 0, no_time, NULL, &st));
+        assert_true(sched_done(s, st.step, see, &seen));
+        for (uint32_t k = 0; k < seen.n; k++) {
+            n[seen.request[k]]++;
+            sched_token(s, seen.request[k], 5);
+        }
+    }
+    for (uint32_t id = 1; id <= 4; id++) {
+        assert_in_range(n[id], n[1] - 1, n[1] + 1);
+    }
+    sched_free(s);
+}
+
+/* Thousands may wait: what a step costs depends on those that run. */
+static void test_two_thousand_wait(void **state)
+{
+    (void)state;
+    struct sched_config c = small;
+    c.queue_max = 4000;
+    struct sched *s = make(&c);
+    struct sched_step st;
+    for (uint64_t id = 1; id <= 2000; id++) submit(s, id, 4, 4);
+    uint32_t over = 0;
+    while (over < 2000) {
+        struct seen seen = {0};
+        assert_true(sched_next(s, 0, no_time, NULL, &st));
+        assert_true(sched_done(s, st.step, see, &seen));
+        for (uint32_t i = 0; i < seen.n; i++) {
+            /* in the order of their coming, but for those side by side */
+            assert_true(seen.request[i] <= over + c.n_seq_max + 1);
+            sched_end(s, seen.request[i]);
+            over++;
+        }
+    }
+    sched_free(s);
+}
+
 static void lose(void *arg, uint64_t request, bool running)
 {
     struct seen *seen = arg;
@@ -382,6 +512,11 @@ int main(void)
         cmocka_unit_test(test_prompt_in_chunks_then_tokens),
         cmocka_unit_test(test_cancel_in_flight_frees_after_the_result),
         cmocka_unit_test(test_admission_by_pages_in_order),
+        cmocka_unit_test(test_failed_step_frees_again),
+        cmocka_unit_test(test_again_while_a_chunk_is_lost),
+        cmocka_unit_test(test_prompt_is_spread_over_stages),
+        cmocka_unit_test(test_decodes_take_turns),
+        cmocka_unit_test(test_two_thousand_wait),
         cmocka_unit_test(test_deadlines),
         cmocka_unit_test(test_reset_loses_all_and_steps_never_repeat),
         cmocka_unit_test(test_equal_stages_are_busy),
