@@ -277,12 +277,14 @@ static void pump_bulk(struct coordinator *c)
             net_send_to(c->bulk_socket, o->key,
                         (struct net_frame){o->header.data, o->header.len},
                         (struct net_frame){o->tensor.data, o->tensor.len});
-        if (st == ST_FULL)
-            bulk_untake(c->bulk, o), c->bulk_waits = true;
-        else if (st == ST_OK)
+        if (st == ST_FULL) {
+            bulk_untake(c->bulk, o);
+            c->bulk_waits = true;
+        } else if (st == ST_OK) {
             bulk_sent(c->bulk, o);
-        else
+        } else {
             bulk_drop(c->bulk, o);
+        }
     }
 }
 
