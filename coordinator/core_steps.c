@@ -301,6 +301,7 @@ static const struct cluster_node *culprit(struct pool_host *p)
             cluster_by_id(p->cluster, p->stages[i].node);
         if (n && n->busy) return n;
     }
+    if (p->plan.n_stages == 0) return NULL;
     const uint32_t at = p->plan.n_stages - 1 - p->blame++ % p->plan.n_stages;
     return cluster_by_id(p->cluster, p->stages[at].node);
 }
