@@ -354,9 +354,8 @@ static bool versions_agree(struct cluster *c, const uint8_t *key,
 /* Names are how people and plan files speak of nodes: make them differ. */
 static void unique_name(const struct cluster *c, char name[LIMIT_NAME + 1])
 {
-    char base[LIMIT_NAME + 1];
-    memcpy(base, name, sizeof base);
-    base[LIMIT_NAME - 12] = '\0';
+    char base[LIMIT_NAME - 11]; /* room for a dash and a number */
+    snprintf(base, sizeof base, "%.*s", (int)sizeof base - 1, name);
     whole_characters(base);
     for (uint32_t k = 2;; k++) {
         uint32_t i = 0;
