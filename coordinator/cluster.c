@@ -54,6 +54,19 @@ void cluster_free(struct cluster *c)
     mem_free(c);
 }
 
+/* A text that was cut to its room may end in half a character, which neither
+ * JSON nor the wire takes. */
+static void whole_characters(char *text)
+{
+    size_t n = strlen(text), tail = 0;
+    while (tail < n && tail < 3 && ((uint8_t)text[n - 1 - tail] & 0xc0) == 0x80)
+        tail++;
+    if (tail == n) return;
+    const uint8_t lead = (uint8_t)text[n - 1 - tail];
+    const size_t want = lead < 0xc0 ? 0 : lead < 0xe0 ? 1 : lead < 0xf0 ? 2 : 3;
+    if (lead >= 0xc0 && tail < want) text[n - 1 - tail] = '\0';
+}
+
 /* ----------------------------------------------------------- actions */
 
 static struct cluster_action *act(struct cluster *c,
@@ -101,6 +114,7 @@ static void refuse(struct cluster *c, const uint8_t key[KEY_BYTES],
     va_start(ap, fmt);
     vsnprintf(a->text, sizeof a->text, fmt, ap);
     va_end(ap);
+    whole_characters(a->text);
 }
 
 /* ------------------------------------------------------------- nodes */
@@ -154,6 +168,7 @@ static bool all_there(const struct cluster *c)
 static void set_why(struct cluster *c, const char *why)
 {
     snprintf(c->why, sizeof c->why, "%s", why);
+    whole_characters(c->why);
 }
 
 /* Those who are here and may not take part are the reason. */
@@ -162,8 +177,11 @@ static void say_held(struct cluster *c)
     for (uint32_t i = 0; i < c->n_nodes; i++) {
         const struct cluster_node *n = &c->nodes[i];
         if (n->held_ns == 0) continue;
-        snprintf(c->why, sizeof c->why, "%s %.120s; held back for a while",
-                 n->hello.name, n->held);
+        char held[121];
+        snprintf(held, sizeof held, "%s", n->held);
+        whole_characters(held);
+        snprintf(c->why, sizeof c->why, "%s %s; held back for a while",
+                 n->hello.name, held);
         return;
     }
 }
@@ -214,6 +232,7 @@ static void remove_node(struct cluster *c, uint32_t i, const char *why)
     const bool planned = c->in_plan[i] && running(c);
     char text[LIMIT_TEXT + 1];
     snprintf(text, sizeof text, "%s %s", c->nodes[i].hello.name, why);
+    whole_characters(text);
     c->n_nodes--;
     memmove(&c->nodes[i], &c->nodes[i + 1],
             (c->n_nodes - i) * sizeof c->nodes[0]);
@@ -335,13 +354,14 @@ static bool versions_agree(struct cluster *c, const uint8_t *key,
 /* Names are how people and plan files speak of nodes: make them differ. */
 static void unique_name(const struct cluster *c, char name[LIMIT_NAME + 1])
 {
-    char base[LIMIT_NAME + 1];
-    memcpy(base, name, sizeof base);
+    char base[LIMIT_NAME - 11]; /* room for a dash and a number */
+    snprintf(base, sizeof base, "%.*s", (int)sizeof base - 1, name);
+    whole_characters(base);
     for (uint32_t k = 2;; k++) {
         uint32_t i = 0;
         while (i < c->n_nodes && strcmp(c->nodes[i].hello.name, name) != 0) i++;
         if (i == c->n_nodes) return;
-        snprintf(name, LIMIT_NAME + 1, "%.*s-%u", LIMIT_NAME - 12, base, k);
+        snprintf(name, LIMIT_NAME + 1, "%s-%u", base, k);
     }
 }
 
@@ -526,6 +546,7 @@ void cluster_message(struct cluster *c, const uint8_t key[KEY_BYTES],
                 (m->failure.epoch == n->epoch && n->epoch == c->epoch))) {
         char why[LIMIT_TEXT + 1];
         snprintf(why, sizeof why, "failed: %.200s", m->failure.text);
+        whole_characters(why);
         fail_node(c, i, why, now_ns);
     }
 }

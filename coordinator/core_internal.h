@@ -30,6 +30,7 @@ struct pool_job {
     struct pool_events events;
     struct pool_usage usage;
     uint64_t submitted_ns, begun_ns, first_ns, last_ns;
+    uint64_t parked_ns; /* since when nothing has served it */
     const char *finish; /* over: the reason, or NULL and error */
     struct error error;
 };

@@ -70,7 +70,7 @@ enum status pool_submit(struct pool_host *p, const struct pool_request *r,
     j->id = p->next_job++;
     j->events = *events;
     j->usage.n_prompt = r->n_prompt;
-    j->submitted_ns = core_now(p);
+    j->submitted_ns = j->parked_ns = core_now(p);
     struct pool_job **at = &p->jobs;
     while (*at) at = &(*at)->next;
     *at = j;
@@ -153,12 +153,16 @@ void core_unpark(struct pool_host *p)
 
 void core_park_waiting(struct pool_host *p)
 {
+    const uint64_t now = core_now(p);
     for (struct pool_job *j = p->jobs; j; j = j->next) {
+        /* its time in the queue of a pool that served does not count */
+        if (j->state == JOB_PARKED) j->parked_ns = now;
         const uint32_t before =
             j->state == JOB_SCHEDULED ? sched_position(p->sched, j->id) : 0;
         if (before == 0 || before == UINT32_MAX) continue;
         sched_cancel(p->sched, j->id);
         j->state = JOB_PARKED;
+        j->parked_ns = now;
     }
 }
 
@@ -171,16 +175,23 @@ void core_fail_parked(struct pool_host *p, enum status st, const char *why)
     }
 }
 
+/* What runs is finished first, what loads will begin on them. */
+static bool on_its_way(const struct pool_host *p)
+{
+    const enum pool_state s = cluster_state(p->cluster);
+    return s == POOL_STOPPING || s == POOL_LOADING;
+}
+
 void core_expire_parked(struct pool_host *p)
 {
     const uint64_t now = core_now(p);
     struct error err;
+    if (on_its_way(p)) return;
     error_set(&err, ST_IO, "the pool did not begin on it within %u s: %s",
               (unsigned)(PARKED_MAX_NS / UINT64_C(1000000000)),
               cluster_why(p->cluster));
     for (struct pool_job *j = p->jobs; j; j = j->next) {
-        if (j->state == JOB_PARKED && now - j->submitted_ns > PARKED_MAX_NS &&
-            cluster_state(p->cluster) != POOL_LOADING) {
+        if (j->state == JOB_PARKED && now - j->parked_ns > PARKED_MAX_NS) {
             core_job_over(p, j, NULL, &err);
         }
     }
@@ -188,10 +199,11 @@ void core_expire_parked(struct pool_host *p)
 
 uint64_t core_jobs_deadline(const struct pool_host *p)
 {
-    /* as core_expire_parked: what loads will begin on them */
-    if (cluster_state(p->cluster) == POOL_LOADING) return UINT64_MAX;
+    uint64_t first = UINT64_MAX;
+    if (on_its_way(p)) return first;
     for (const struct pool_job *j = p->jobs; j; j = j->next) {
-        if (j->state == JOB_PARKED) return j->submitted_ns + PARKED_MAX_NS + 1;
+        const uint64_t at = j->parked_ns + PARKED_MAX_NS + 1;
+        if (j->state == JOB_PARKED && at < first) first = at;
     }
-    return UINT64_MAX;
+    return first;
 }

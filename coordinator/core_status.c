@@ -75,7 +75,10 @@ static json_t *node_json(const struct pool_host *p,
         (int)n->id, "name", n->hello.name, "state", node_state_name(n->state),
         "host", n->host, "cpu", n->hello.cpu, "isa", n->hello.isa, "threads",
         (int)n->hello.n_threads, "memory_bytes", number(n->hello.memory_bytes),
-        "busy", n->busy, "what", n->state == NODE_LOADING ? n->what : "",
+        "busy", n->busy, "what",
+        n->state == NODE_LOADING ? n->what
+        : n->held_ns             ? n->held
+                                 : "",
         "done_bytes", number(n->done_bytes), "total_bytes",
         number(n->total_bytes));
     if (!j) return json_null();

@@ -113,6 +113,13 @@ void sim_at(struct sim *s, uint64_t at, uint32_t who,
                                .arg = arg});
 }
 
+void sim_again(struct sim *s, const struct sim_event *e, uint64_t at)
+{
+    struct sim_event later = *e; /* its order too: nothing overtakes it */
+    later.at = at;
+    push(s, later);
+}
+
 static void one_event(struct sim *s)
 {
     struct sim_event e = pop(s);
@@ -122,9 +129,7 @@ static void one_event(struct sim *s)
         return;
     }
     if (e.who < SIM_PROCS && s->now < s->frozen_until[e.who]) {
-        e.at = s->frozen_until[e.who];
-        e.order = s->order++;
-        push(s, e);
+        sim_again(s, &e, s->frozen_until[e.who]);
         return;
     }
     s->n_events++;

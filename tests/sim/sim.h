@@ -151,6 +151,8 @@ uint64_t sim_between(struct sim *s, uint64_t lo, uint64_t hi);
 void sim_at(struct sim *s, uint64_t at, uint32_t who,
             void (*run)(struct sim *, struct sim_event *), void *payload,
             void (*drop)(void *), uint64_t arg);
+/* The event that runs, once more, in its old place among those of that time. */
+void sim_again(struct sim *s, const struct sim_event *e, uint64_t at);
 bool sim_init(struct sim *s, const struct sim_options *o,
               const struct sim_model *m);
 void sim_fini(struct sim *s);

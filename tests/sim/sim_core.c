@@ -165,7 +165,9 @@ bool sim_core_start(struct sim *s)
 void sim_core_stop(struct sim *s)
 {
     if (!s->core) return;
-    if (s->planning) { /* the thread comes back before the loop ends */
+    /* the thread comes back before the loop ends; what it brings may ask for
+     * another plan */
+    while (s->planning) {
         struct core_plan *task = s->planning;
         s->planning = NULL;
         core_plan_run(task);

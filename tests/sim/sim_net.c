@@ -50,7 +50,7 @@ static void deliver(struct sim *s, struct sim_event *e)
     const struct sim_link *l = &s->links[f->from][f->to];
     const bool cut = s->now < l->cut_until;
     if (cut && !l->lossy) {
-        sim_at(s, l->cut_until, f->to, deliver, f, frame_free, 0);
+        sim_again(s, e, l->cut_until);
         return;
     }
     if (cut || f->connection != channel_of(s, f)->connection) {

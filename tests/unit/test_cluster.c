@@ -501,6 +501,30 @@ static void test_odd_times(void **state)
     cluster_free(c);
 }
 
+/* What is said of a failure is cut between characters: 2 bytes each here. */
+static void test_texts_end_in_whole_characters(void **state)
+{
+    (void)state;
+    for (size_t shift = 0; shift < 2; shift++) {
+        struct cluster *c = serving(2);
+        struct wire_message m = {.kind = WIRE_FAILURE};
+        m.failure.epoch = cluster_epoch(c);
+        char *text = m.failure.text;
+        memset(text, 'x', shift);
+        for (size_t i = shift; i + 2 <= LIMIT_TEXT; i += 2) {
+            memcpy(text + i, "\xc3\xa9", 2);
+        }
+        say(c, 1, m, 1);
+        expect(c, CLUSTER_DROP);
+        const struct cluster_action a = expect(c, CLUSTER_STOP);
+        const char *stop = a.text;
+        const size_t n = strlen(stop);
+        assert_int_equal((uint8_t)stop[n - 2], 0xc3);
+        assert_int_equal((uint8_t)stop[n - 1], 0xa9);
+        cluster_free(c);
+    }
+}
+
 static void test_names_differ(void **state)
 {
     (void)state;
@@ -606,6 +630,7 @@ int main(void)
         cmocka_unit_test(test_what_was_lost_is_said_again),
         cmocka_unit_test(test_busy_without_progress_is_stuck),
         cmocka_unit_test(test_odd_times),
+        cmocka_unit_test(test_texts_end_in_whole_characters),
         cmocka_unit_test(test_names_differ),
         cmocka_unit_test(test_random_events),
     };
