@@ -48,16 +48,17 @@ static json_t *key_json(const uint8_t key[KEY_BYTES])
 
 static void list(struct api *a, struct http_call *c)
 {
+    static const char *const names[] = {[ADMIT_STATE_ENROLLED] = "enrolled",
+                                        [ADMIT_STATE_PENDING] = "pending",
+                                        [ADMIT_STATE_REVOKED] = "revoked"};
     json_t *keys = json_array();
     for (uint32_t i = 0; i < admit_count(a->options.admit); i++) {
         const struct admit_entry *e = admit_entry(a->options.admit, i);
         json_array_append_new(
-            keys,
-            json_pack("{s:o, s:o, s:o, s:s}", "key", key_json(e->key), "name",
-                      api_string(e->name, strlen(e->name)), "host",
-                      api_string(e->host, strlen(e->host)), "state",
-                      e->state == ADMIT_STATE_ENROLLED ? "enrolled"
-                                                       : "pending"));
+            keys, json_pack("{s:o, s:o, s:o, s:s}", "key", key_json(e->key),
+                            "name", api_string(e->name, strlen(e->name)),
+                            "host", api_string(e->host, strlen(e->host)),
+                            "state", names[e->state]));
     }
     api_reply(c, 200, json_pack("{s:o}", "keys", keys));
 }

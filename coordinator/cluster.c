@@ -208,17 +208,23 @@ static void drain(struct cluster *c)
     set_why(c, "finishing what runs before the pool changes");
 }
 
+/* Something changed that this state can do something about.  In others it
+ * waits for the next state, or for the next worker, not for the time. */
+static bool unsettled(const struct cluster *c)
+{
+    return c->changed &&
+           (c->state == POOL_STARVED || c->state == POOL_SERVING ||
+            (c->state == POOL_WAITING && enough(c)));
+}
+
 /* Something joined or left: does the pool begin, or begin anew? */
 static void reconsider(struct cluster *c, uint64_t now_ns)
 {
-    if (!c->changed || now_ns - c->changed_ns < c->config.settle_ns) return;
-    if (c->state == POOL_WAITING) {
-        if (enough(c)) start_planning(c);
-    } else if (c->state == POOL_STARVED) {
-        start_planning(c);
-    } else if (c->state == POOL_SERVING) {
+    if (!unsettled(c) || now_ns - c->changed_ns < c->config.settle_ns) return;
+    if (c->state == POOL_SERVING)
         drain(c);
-    }
+    else
+        start_planning(c);
 }
 
 static void note_change(struct cluster *c, uint64_t now_ns)
@@ -486,7 +492,7 @@ uint64_t cluster_deadline(const struct cluster *c)
         const uint64_t at = c->nodes[i].heard_ns + LEASE_MS * MS_NS + 1;
         if (at < first) first = at;
     }
-    if (c->changed && c->changed_ns + c->config.settle_ns < first) {
+    if (unsettled(c) && c->changed_ns + c->config.settle_ns < first) {
         first = c->changed_ns + c->config.settle_ns;
     }
     return first;
