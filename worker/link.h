@@ -17,8 +17,8 @@
 #include "common/status.h"
 
 #define LINK_HELLO_MS   1000
-#define LINK_PENDING_MS 3000 /* between Hellos while it waits for approval */
-#define LINK_LEAVE_MS   10000
+#define LINK_PENDING_MS 3000  /* between Hellos while it waits for approval */
+#define LINK_LEAVE_MS   80000 /* what runs may take; systemd kills after 90 s */
 #define LINK_SILENT_MS  5000  /* without an answer until that is said */
 #define LINK_AGAIN_MS   60000 /* ... and said again */
 
