@@ -36,7 +36,7 @@ void fault_answers(struct fault_rig *p, const char *wait);
 pid_t fault_long(struct fault_rig *p);
 /* It ended with exit code 6 and these words. */
 void fault_broke_off(struct fault_rig *p, pid_t pid, const char *said);
-/* The same of n tokens, to be finished: standard output in DIR/name. */
+/* The same of n tokens, to be finished: logits in DIR/name. */
 pid_t fault_medium(struct fault_rig *p, const char *name, const char *n);
 void fault_finished(struct fault_rig *p, pid_t pid, const char *name,
                     const char *n);

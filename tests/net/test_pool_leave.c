@@ -31,7 +31,7 @@ static void test_coordinator_killed_and_restarted(void **state)
     begin(2);
     const pid_t answer = fault_long(&rig);
     lan_kill_coordinator(&rig.lan);
-    fault_broke_off(&rig, answer, "before its end");
+    fault_broke_off(&rig, answer, "broke off");
     cli_expect(LAN_RUN(&rig.lan, "--raw", "A"), 3, "potluck: ");
     /* The workers are given nothing new: they come by themselves. */
     lan_serve(&rig.lan, rig.model,
@@ -137,10 +137,13 @@ static void test_three_times_the_room(void **state)
     begin_small("128");
     for (uint32_t i = 0; i < N_AHEAD; i++) {
         snprintf(name[i], sizeof name[i], "out-%u", i);
-        pid[i] = lan_run_async(&rig.lan, name[i],
-                               (const char *const[]){"--raw", "--temp", "0",
-                                                     "-n", "110", "--",
-                                                     "Once upon a time", NULL});
+        char logits[512];
+        snprintf(logits, sizeof logits, "%s/%s", rig.lan.dir, name[i]);
+        pid[i] =
+            lan_run_async(&rig.lan, "output",
+                          (const char *const[]){"--raw", "--temp", "0", "-n",
+                                                "110", "--logits", logits, "--",
+                                                "Once upon a time", NULL});
     }
     for (uint32_t i = 0; i < N_AHEAD; i++) {
         fault_finished(&rig, pid[i], name[i], "110");

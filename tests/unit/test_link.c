@@ -169,12 +169,15 @@ static void test_leaving_ends_without_an_answer(void **state)
     link_assigned(&l, true);
     link_leave(&l, now);
     uint32_t byes = 0;
-    for (int i = 0; i < 20; i++) { /* heard all the time */
+    for (int i = 0; i < LINK_LEAVE_MS / 500; i++) { /* heard all the time */
         link_heard(&l, now);
         byes += run(&l, &now, 490, LINK_SEND_BYE);
     }
     assert_int_equal(byes, 0);
-    byes += run(&l, &now, 490, LINK_SEND_BYE);
+    for (int i = 0; i < 10 && byes == 0; i++) {
+        link_heard(&l, now);
+        byes += run(&l, &now, 490, LINK_SEND_BYE);
+    }
     assert_int_equal(byes, 1);
     join_pool(&l, &now);
     link_assigned(&l, true);
