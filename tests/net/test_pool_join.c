@@ -113,9 +113,10 @@ static void test_approval_and_revocation(void **state)
         lan_wait_said(&rig.lan, who,
                       "waits for approval: run `potluck keys approve");
         keys("list", NULL, line);
-        cli_expect(LAN_RUN(&rig.lan, "--raw", "A"), 4, "waiting for workers");
-        keys("approve", who, "may join");
     }
+    cli_expect(LAN_RUN(&rig.lan, "--raw", "A"), 4, "waiting for workers");
+    keys("approve", "pc-1", "may join");
+    keys("approve", "pc-2", "may join");
     lan_wait_nodes(&rig.lan, 2, "serving");
     fault_answers(&rig, "0");
     const pid_t answer = fault_long(&rig);
