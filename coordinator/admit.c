@@ -241,6 +241,14 @@ void admit_free(struct admit *a)
 enum status admit_invite(struct admit *a, uint64_t now_ns,
                          char token[ADMIT_TOKEN_BYTES], struct error *err)
 {
+    return admit_invite_for(a, TOKEN_MINUTES * 60000 * MS_NS, now_ns, token,
+                            err);
+}
+
+enum status admit_invite_for(struct admit *a, uint64_t length_ns,
+                             uint64_t now_ns, char token[ADMIT_TOKEN_BYTES],
+                             struct error *err)
+{
     _Static_assert(ADMIT_TOKEN_BYTES - 1 <= LIMIT_NAME, "fits a Hello");
     if (!a->invited || now_ns >= a->invited_end_ns) {
         uint8_t random[(ADMIT_TOKEN_BYTES - 1) / 2];
@@ -254,7 +262,7 @@ enum status admit_invite(struct admit *a, uint64_t now_ns,
         sodium_memzero(random, sizeof random);
     }
     a->invited = true;
-    a->invited_end_ns = now_ns + TOKEN_MINUTES * 60000 * MS_NS;
+    a->invited_end_ns = now_ns + length_ns;
     memcpy(token, a->token, ADMIT_TOKEN_BYTES);
     return ST_OK;
 }
@@ -338,10 +346,8 @@ static enum admit_answer hello_with_token(struct admit *a,
     if (!token_is_good(a, token, now_ns)) {
         forget_guest(a, key); /* others may need its place */
         error_set(err, ST_INVALID,
-                  "the join string's token is wrong or older than %d "
-                  "minutes: run `potluck keys invite` at the coordinator for "
-                  "a fresh one",
-                  TOKEN_MINUTES);
+                  "the join string's token is wrong or its time is over: run "
+                  "`potluck keys invite` at the coordinator for a fresh one");
         return ADMIT_NO;
     }
     const enum status st = enrol(a, key, name, host, err);

@@ -41,6 +41,12 @@ NODISCARD enum status admit_invite(struct admit *a, uint64_t now_ns,
                                    char token[ADMIT_TOKEN_BYTES],
                                    struct error *err);
 
+/* The same for another time, from now on. */
+NODISCARD enum status admit_invite_for(struct admit *a, uint64_t length_ns,
+                                       uint64_t now_ns,
+                                       char token[ADMIT_TOKEN_BYTES],
+                                       struct error *err);
+
 /* At a handshake on the control socket: may it say Hello?  Not when it is
  * revoked, or when LIMIT_PENDING others that are not enrolled are there. */
 bool admit_connect(struct admit *a, const uint8_t key[KEY_BYTES],

@@ -14,6 +14,8 @@ struct core_plan {
     struct plan plan;
     enum status status;
     struct error error;
+    bool otherwise; /* json wants a worker that is not here (error): planned
+                       without it meanwhile */
 };
 
 void core_drop_plan(struct pool_host *p)
@@ -85,8 +87,12 @@ void core_plan_run(struct core_plan *t)
         t->status = plan_read_json(&t->plan, &t->request,
                                    t->json.data ? t->json.data : "",
                                    t->json.len, &t->error);
-    } else {
-        t->status = plan_make(&t->plan, &t->request, &t->error);
+        t->otherwise = t->status == ST_NOT_FOUND;
+    }
+    if (!t->given || t->otherwise) {
+        struct error err;
+        t->status = plan_make(&t->plan, &t->request, &err);
+        if (t->status != ST_OK) t->error = err;
     }
 }
 
@@ -98,6 +104,10 @@ void core_planned(struct pool_host *p, struct core_plan *t)
     } else if (t->status != ST_OK) {
         refused(p, t->error.text);
     } else {
+        if (t->otherwise) {
+            core_say(p, "%s; planned without the file until it is there",
+                     t->error.text);
+        }
         core_drop_plan(p);
         p->plan = t->plan;
         p->has_plan = true;

@@ -15,6 +15,7 @@
 #define DEFAULT_USERS 4
 #define DEFAULT_QUEUE 1000
 #define USERS_MAX     1024
+#define INVITE_MAX    525600 /* minutes: a year */
 
 struct settings {
     struct coordinator_options o;
@@ -58,6 +59,10 @@ static enum status finish(struct settings *s, size_t n_words, struct error *err)
     if (s->kv && !kv_type_by_name(s->kv, &s->o.kv_type)) {
         return error_set(err, ST_USAGE, "--kv %s: f16 or f32", s->kv);
     }
+    if (!(s->o.invite_minutes >= 0 && s->o.invite_minutes <= INVITE_MAX)) {
+        return error_set(err, ST_USAGE, "--invite: 0 to %d minutes",
+                         INVITE_MAX);
+    }
     if (s->o.spread && s->o.plan_path) {
         return error_set(err, ST_USAGE, "--spread and --plan: one of them");
     }
@@ -80,6 +85,7 @@ int main(int argc, char **argv)
     s.o.n_users = DEFAULT_USERS;
     s.o.queue_max = DEFAULT_QUEUE;
     s.o.kv_type = KV_F16;
+    s.o.invite_minutes = TOKEN_MINUTES;
     const struct option table[] = {
         {"--listen", 0, OPTION_STRING, &s.listen, "ADDR[:PORT]",
          "for workers (default 0.0.0.0:7420; port 0: any)", 0, 0},
@@ -111,6 +117,10 @@ int main(int argc, char **argv)
          "use every worker, even where fewer were faster", 0, 0},
         {"--queue", 0, OPTION_U32, &s.o.queue_max, "N",
          "prompts at once, waiting ones included (default 1000)", 1, 100000},
+        {"--invite", 0, OPTION_F32, &s.o.invite_minutes, "MINUTES",
+         "how long the join string lets PCs in (default 60; 0: each waits for "
+         "potluck keys approve)",
+         0, 0},
         {"--no-beacon", 0, OPTION_FLAG, &s.no_beacon, NULL,
          "do not announce this pool on the LAN", 0, 0},
         {"--state", 0, OPTION_STRING, &s.o.state_dir, "DIR",

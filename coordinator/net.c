@@ -402,6 +402,11 @@ static enum status op_join(void *arg, const char *token,
 static void op_revoked(void *arg, const uint8_t key[KEY_BYTES])
 {
     struct coordinator *c = arg;
+    struct error err;
+    error_set(&err, ST_INVALID,
+              "the key of this machine was revoked: `potluck keys approve` at "
+              "the coordinator lets it in again");
+    refuse(c, key, &err); /* the last that it hears */
     core_revoke(c->pool, key);
     net_drop(c->control, key);
     net_drop(c->data, key);
@@ -558,7 +563,13 @@ static enum status greet(struct coordinator *c, struct error *err)
     if (c->o->advertise) {
         snprintf(c->host, sizeof c->host, "%s", c->o->advertise);
     }
-    enum status st = admit_invite(c->admit, clock_now_ns(), token, err);
+    const float minutes = c->o->invite_minutes;
+    enum status st = ST_OK;
+    token[0] = '\0';
+    if (minutes > 0) {
+        st = admit_invite_for(c->admit, (uint64_t)((double)minutes * 60e9),
+                              clock_now_ns(), token, err);
+    }
     if (st == ST_OK) st = op_join(c, token, text, err);
     if (st != ST_OK) return st;
     snprintf(listen, sizeof listen, "%s:%u", c->o->host, c->control_port);
@@ -568,11 +579,16 @@ static enum status greet(struct coordinator *c, struct error *err)
     if (st != ST_OK) return st;
     fprintf(stderr,
             "potluck-coordinator: %s: %u layers, %.2f GiB; answers at "
-            "http://%s\n"
-            "On each other PC, within the next %d minutes:\n\n",
+            "http://%s\n",
             c->served.name, c->served.model.n_layer,
-            (double)gguf_file_bytes(c->served.gguf) / 0x1p30, http,
-            TOKEN_MINUTES);
+            (double)gguf_file_bytes(c->served.gguf) / 0x1p30, http);
+    if (minutes > 0) {
+        fprintf(stderr, "On each other PC, within the next %g minutes:\n\n",
+                (double)minutes);
+    } else {
+        fputs("On each other PC, and then `potluck keys approve` here:\n\n",
+              stderr);
+    }
     printf("potluck join '%s'\n", text);
     fflush(stdout);
     fputs("\n", stderr);

@@ -22,8 +22,9 @@ struct coordinator_options {
     const char *state_dir; /* NULL: the default */
     const char *plan_path; /* or NULL */
     const char *local_threads, *local_memory; /* for its own worker; or NULL */
-    uint32_t n_workers; /* wait for so many before the first plan */
-    bool local;         /* this machine's own worker takes part */
+    float invite_minutes; /* the token of the join string; 0: it has none */
+    uint32_t n_workers;   /* wait for so many before the first plan */
+    bool local;           /* this machine's own worker takes part */
     bool spread, beacon;
     enum plan_objective objective;
     uint32_t n_users, n_ctx, queue_max;

@@ -85,6 +85,21 @@ static bool passed(uint64_t since_ns, uint64_t ms, uint64_t now_ns)
     return now_ns - since_ns >= ms * MS_NS;
 }
 
+/* A server of another key, a wrong port, a machine that is off: all of them
+ * look the same from here, so after a while it is said, and then rarely. */
+static bool long_silent(struct link *l, uint64_t now_ns)
+{
+    const uint64_t since =
+        l->heard_ns > l->joining_ns ? l->heard_ns : l->joining_ns;
+    const bool told = l->told_ns > since;
+    if (!passed(told ? l->told_ns : since,
+                told ? LINK_AGAIN_MS : LINK_SILENT_MS, now_ns)) {
+        return false;
+    }
+    l->told_ns = now_ns;
+    return true;
+}
+
 enum link_action link_next(struct link *l, uint64_t now_ns)
 {
     const enum link_action first = l->pending;
@@ -92,8 +107,9 @@ enum link_action link_next(struct link *l, uint64_t now_ns)
     if (first != LINK_NOTHING || l->state == LINK_OVER) return first;
     if (l->state == LINK_JOINING) {
         if (l->said_hello && !passed(l->hello_ns, l->hello_ms, now_ns)) {
-            return LINK_NOTHING;
+            return long_silent(l, now_ns) ? LINK_SAY_SILENT : LINK_NOTHING;
         }
+        if (!l->said_hello) l->joining_ns = now_ns;
         l->said_hello = true;
         l->hello_ns = now_ns;
         return LINK_SEND_HELLO;

@@ -17,8 +17,10 @@
 #include "common/status.h"
 
 #define LINK_HELLO_MS   1000
-#define LINK_PENDING_MS 3000 /* between Hellos while it waits for approval */
-#define LINK_LEAVE_MS   10000
+#define LINK_PENDING_MS 3000  /* between Hellos while it waits for approval */
+#define LINK_LEAVE_MS   80000 /* what runs may take; systemd kills after 90 s */
+#define LINK_SILENT_MS  5000  /* without an answer until that is said */
+#define LINK_AGAIN_MS   60000 /* ... and said again */
 
 enum link_state { LINK_JOINING, LINK_MEMBER, LINK_LEAVING, LINK_OVER };
 
@@ -26,6 +28,7 @@ enum link_action {
     LINK_NOTHING,
     LINK_SEND_HELLO,
     LINK_SEND_HEARTBEAT,
+    LINK_SAY_SILENT, /* nobody answers our Hellos: tell the user */
     LINK_LOST,       /* what is assigned is void: stop it; Hello follows */
     LINK_SEND_DRAIN, /* finish what runs, plan without us */
     LINK_SEND_BYE    /* then stop: nothing follows */
@@ -37,6 +40,7 @@ struct link {
     uint32_t node; /* our number there */
     uint32_t heartbeat_ms, lease_ms, hello_ms;
     uint64_t heard_ns, hello_ns, beat_ns, leave_ns;
+    uint64_t joining_ns, told_ns; /* the first Hello; LINK_SAY_SILENT */
     bool said_hello, assigned;
     enum link_action pending;
 };

@@ -188,7 +188,7 @@ static const struct peer *peer_by_key(const struct worker *w,
     return NULL;
 }
 
-static void on_fetch_wake(void *arg)
+static void wake_loop(void *arg)
 {
     struct worker *w = arg;
     uv_async_send(&w->wake);
@@ -219,10 +219,8 @@ static enum status begin_load(struct worker *w, struct wire_assign *a,
     if (memcmp(id, a->model_id, sizeof id) != 0) {
         return error_set(err, ST_INVALID, "a model header came damaged");
     }
-    const struct fetch_options o = {.cache = w->cache,
-                                    .from = w->coordinator,
-                                    .wake = on_fetch_wake,
-                                    .arg = w};
+    const struct fetch_options o = {
+        .cache = w->cache, .from = w->coordinator, .wake = wake_loop, .arg = w};
     enum status st = take_peers(w, a, err);
     if (st == ST_OK) st = fetch_create(&w->fetch, a, &o, err);
     if (st != ST_OK) return st;
@@ -498,12 +496,6 @@ static void on_wake(uv_async_t *handle)
     pump_fetch(w);
 }
 
-static void on_exec_notify(void *arg)
-{
-    struct worker *w = arg;
-    uv_async_send(&w->wake);
-}
-
 /* ------------------------------------------------------------ control */
 
 static void connect_coordinator(struct worker *w, const struct wire_welcome *m)
@@ -620,6 +612,12 @@ static void act(struct worker *w, enum link_action action)
     case LINK_SEND_HEARTBEAT:
         send_heartbeat(w);
         break;
+    case LINK_SAY_SILENT:
+        say(w,
+            "no answer from %s: is potluck serve running there, is the join "
+            "string its own, was this PC's key revoked? trying on",
+            w->coordinator);
+        break;
     case LINK_LOST:
         say(w, "lost the coordinator, joining again");
         void_epoch(w);
@@ -706,7 +704,7 @@ static enum status open_sockets(struct worker *w, struct error *err)
 static enum status open_worker(struct worker *w, struct error *err)
 {
     const struct exec_options exec = {.shard = w->o->shard,
-                                      .notify = on_exec_notify,
+                                      .notify = wake_loop,
                                       .arg = w,
                                       .trace_path = w->o->trace_path};
     snprintf(w->coordinator, sizeof w->coordinator, "%s:%u", w->o->join.host,

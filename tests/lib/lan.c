@@ -7,6 +7,7 @@
 
 #include "tests/lib/lan.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -14,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -191,6 +193,23 @@ void lan_serve(struct lan *r, const char *model, const char *const *more)
     }
 }
 
+void lan_serve_fails(struct lan *r, const char *said, const char *model,
+                     const char *const *more)
+{
+    char program[4096];
+    struct args a = {.n = 0};
+    add(&a, (const char *const[]){built_program(program, "potluck-coordinator"),
+                                  model, "--listen", "127.0.0.1:0", "--http",
+                                  "127.0.0.1:0", "--no-local", "--no-beacon",
+                                  "--state", lan_path(r, "other-state"), NULL});
+    add(&a, more);
+    const struct command c = {.argv = a.v};
+    struct outcome o;
+    assert_int_equal(run_command(&o, &c, NULL), ST_OK);
+    assert_false(o.timed_out);
+    cli_expect(o, 1, said);
+}
+
 void lan_join(struct lan *r, uint32_t i, const char *const *more)
 {
     char program[4096], name[16], log[32], dir[32], cache[32];
@@ -248,6 +267,68 @@ void lan_wait_state(struct lan *r, const char *state)
     lan_wait_nodes(r, UINT32_MAX, state);
 }
 
+typedef bool status_fn(const json_t *status, const void *arg);
+
+static void wait_status(struct lan *r, status_fn *right, const void *arg,
+                        const char *what)
+{
+    for (uint64_t end = clock_now_ns() + DEADLINE_S * UINT64_C(1000000000);;) {
+        json_t *j = lan_status(r);
+        const bool ok = j && right(j, arg);
+        json_decref(j);
+        if (ok) return;
+        if (clock_now_ns() > end) give_up(r, what);
+        nap();
+    }
+}
+
+struct use {
+    char name[16];
+    bool used;
+};
+
+static bool is_used_so(const json_t *j, const void *arg)
+{
+    const struct use *u = arg;
+    bool used = false;
+    size_t i;
+    const json_t *node;
+    json_array_foreach(json_object_get(j, "nodes"), i, node)
+    {
+        const char *name = json_string_value(json_object_get(node, "name"));
+        used = used || (name && strcmp(name, u->name) == 0 &&
+                        json_object_get(node, "planned_bytes"));
+    }
+    const char *state = json_string_value(json_object_get(j, "state"));
+    return used == u->used && state && strcmp(state, "serving") == 0;
+}
+
+void lan_wait_used(struct lan *r, uint32_t i, bool used)
+{
+    struct use u = {.used = used};
+    snprintf(u.name, sizeof u.name, "pc-%u", i);
+    char what[64];
+    snprintf(what, sizeof what, "%s %s of the model", u.name,
+             used ? "with a part" : "without a part");
+    wait_status(r, is_used_so, &u, what);
+}
+
+static bool is_idle(const json_t *j, const void *arg)
+{
+    (void)arg;
+    const json_t *q = json_object_get(j, "queue");
+    const json_t *pages =
+        json_object_get(json_object_get(j, "plan"), "n_pages");
+    return pages && json_integer_value(json_object_get(q, "running")) == 0 &&
+           json_integer_value(json_object_get(q, "waiting")) == 0 &&
+           json_equal(json_object_get(q, "free_pages"), pages);
+}
+
+void lan_wait_idle(struct lan *r)
+{
+    wait_status(r, is_idle, NULL, "an idle pool with all its pages free");
+}
+
 /* ----------------------------------------------------------------- run */
 
 static void run_args(struct lan *r, struct args *a, const char *const *args)
@@ -272,6 +353,21 @@ pid_t lan_run_async(struct lan *r, const char *name, const char *const *args)
     add(&a, (const char *const[]){built_program(program, "potluck"), NULL});
     run_args(r, &a, args);
     return start(r, a.v, log, name);
+}
+
+void lan_wait_bytes(struct lan *r, const char *name, uint64_t n)
+{
+    char what[128];
+    snprintf(what, sizeof what, "%s of %llu bytes", name,
+             (unsigned long long)n);
+    for (uint64_t end = clock_now_ns() + DEADLINE_S * UINT64_C(1000000000);;) {
+        struct stat s;
+        if (stat(lan_path(r, name), &s) == 0 && (uint64_t)s.st_size >= n) {
+            return;
+        }
+        if (clock_now_ns() > end) give_up(r, what);
+        nap();
+    }
 }
 
 /* -------------------------------------------------------------- ending */
@@ -369,4 +465,43 @@ uint64_t lan_peak_bytes(pid_t pid)
     }
     if (f) fclose(f);
     return kib * 1024;
+}
+
+/* Of the sockets in /proc/net/tcp, those that listen and are the process's. */
+static bool has_socket(pid_t pid, unsigned long inode)
+{
+    char path[64], name[64], wanted[64], link[64];
+    snprintf(path, sizeof path, "/proc/%d/fd", (int)pid);
+    snprintf(wanted, sizeof wanted, "socket:[%lu]", inode);
+    DIR *d = opendir(path);
+    bool found = false;
+    for (struct dirent *e; d && !found && (e = readdir(d));) {
+        snprintf(name, sizeof name, "%.50s", e->d_name);
+        const ssize_t n = readlinkat(dirfd(d), name, link, sizeof link - 1);
+        if (n <= 0) continue;
+        link[n] = '\0';
+        found = strcmp(link, wanted) == 0;
+    }
+    if (d) closedir(d);
+    return found;
+}
+
+size_t lan_ports(pid_t pid, uint16_t *ports, size_t max)
+{
+    char line[512];
+    size_t n = 0;
+    FILE *f = fopen("/proc/net/tcp", "r");
+    while (f && n < max && fgets(line, sizeof line, f)) {
+        unsigned port, state;
+        unsigned long inode;
+        if (sscanf(line,
+                   "%*d: %*x:%x %*x:%*x %x %*x:%*x %*x:%*x %*x %*u %*d "
+                   "%lu",
+                   &port, &state, &inode) == 3 &&
+            state == 0x0a && has_socket(pid, inode)) {
+            ports[n++] = (uint16_t)port;
+        }
+    }
+    if (f) fclose(f);
+    return n;
 }

@@ -46,6 +46,11 @@ void lan_wait_state(struct lan *r, const char *state);
 /* ... and so many nodes. */
 void lan_wait_nodes(struct lan *r, uint32_t n, const char *state);
 json_t *lan_status(struct lan *r); /* NULL: it does not answer */
+/* Until it serves and pc-<i> holds a part of the model, or none. */
+void lan_wait_used(struct lan *r, uint32_t i, bool used);
+/* Until no prompt waits or runs, and every page of the key/value cache is
+ * free. */
+void lan_wait_idle(struct lan *r);
 
 /* potluck run against this pool. */
 struct outcome lan_run(struct lan *r, const struct command *with,
@@ -54,8 +59,14 @@ struct outcome lan_run(struct lan *r, const struct command *with,
     lan_run(r, &(struct command){0}, (const char *const[]){__VA_ARGS__, NULL})
 /* The same in the background, standard output into DIR/name. */
 pid_t lan_run_async(struct lan *r, const char *name, const char *const *args);
+/* Until DIR/name has n bytes, as of an answer that is under way. */
+void lan_wait_bytes(struct lan *r, const char *name, uint64_t n);
 /* Its exit code, or minus the signal. */
 int lan_wait_exit(pid_t pid);
+
+/* A coordinator that cannot start: exit code 1, and it says so. */
+void lan_serve_fails(struct lan *r, const char *said, const char *model,
+                     const char *const *more);
 
 /* SIGTERM and wait; SIGKILL and wait. The exit code. */
 int lan_stop_worker(struct lan *r, uint32_t i);
@@ -68,6 +79,8 @@ bool lan_said(struct lan *r, const char *who, const char *words);
 void lan_wait_said(struct lan *r, const char *who, const char *words);
 /* DIR/name, valid for the next 15 calls. */
 const char *lan_path(struct lan *r, const char *name);
+/* The TCP ports on which a process listens; how many were written. */
+size_t lan_ports(pid_t pid, uint16_t *ports, size_t max);
 /* VmHWM of a process, bytes. */
 uint64_t lan_peak_bytes(pid_t pid);
 

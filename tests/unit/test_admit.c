@@ -92,7 +92,7 @@ static void test_a_token_enrols_for_an_hour(void **state)
     assert_int_equal(rig_err.status, ST_OK);
     assert_true(admit_enrolled(a, key_of(1)));
     assert_int_equal(hello(a, 2, "two", token, 60 * MINUTE), ADMIT_NO);
-    assert_said("the join string's token is wrong or older than 60 minutes: "
+    assert_said("the join string's token is wrong or its time is over: "
                 "run `potluck keys invite` at the coordinator for a fresh one");
     assert_false(admit_enrolled(a, key_of(2)));
     /* whoever is in, is in, whatever it says */

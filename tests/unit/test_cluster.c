@@ -142,6 +142,18 @@ static void test_from_joining_to_serving(void **state)
     cluster_free(c);
 }
 
+/* Only the next worker can change that; waking up for it would be a loop. */
+static void test_missing_workers_need_no_clock(void **state)
+{
+    (void)state;
+    struct cluster *c = make(2);
+    join(c, 1, 5 * MS);
+    cluster_tick(c, 5 * MS);
+    expect_none(c);
+    assert_true(cluster_deadline(c) > 5 * MS);
+    cluster_free(c);
+}
+
 static void test_silence_ends_the_epoch_by_name(void **state)
 {
     (void)state;
@@ -617,6 +629,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_from_joining_to_serving),
+        cmocka_unit_test(test_missing_workers_need_no_clock),
         cmocka_unit_test(test_silence_ends_the_epoch_by_name),
         cmocka_unit_test(test_new_worker_is_used_after_what_runs),
         cmocka_unit_test(test_drained_worker_is_planned_away),
