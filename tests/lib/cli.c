@@ -87,11 +87,20 @@ struct buf cli_read(const char *path)
 
 struct outcome cli_run(const struct command *with, const char *const *args)
 {
+    return cli_run_in(NULL, with, args);
+}
+
+struct outcome cli_run_in(const char *const *prefix, const struct command *with,
+                          const char *const *args)
+{
     char program[4096];
-    const char *argv[64] = {built_program(program, "potluck")};
+    const char *argv[64] = {0};
+    size_t n = 0;
+    for (size_t i = 0; prefix && prefix[i]; i++) argv[n++] = prefix[i];
+    argv[n++] = built_program(program, "potluck");
     for (size_t i = 0; args[i]; i++) {
-        assert_true(i + 2 < COUNT_OF(argv));
-        argv[i + 1] = args[i];
+        assert_true(n + 1 < COUNT_OF(argv));
+        argv[n++] = args[i];
     }
     struct command c = *with;
     c.argv = argv;

@@ -26,6 +26,9 @@ struct buf cli_read(const char *path);
 /* Run potluck with arguments; `with` gives the rest of struct command (its
  * argv is not looked at). */
 struct outcome cli_run(const struct command *with, const char *const *args);
+/* The same with words in front, as in "ip netns exec NAME"; NULL: none. */
+struct outcome cli_run_in(const char *const *prefix, const struct command *with,
+                          const char *const *args);
 #define CLI(...) CLI_WITH(((struct command){0}), __VA_ARGS__)
 #define CLI_WITH(with, ...)                                                    \
     cli_run(&(with), (const char *const[]){__VA_ARGS__, NULL})

@@ -239,7 +239,9 @@ void lan_join_all(struct lan *r, uint32_t n)
 
 json_t *lan_status(struct lan *r)
 {
-    struct outcome o = CLI("status", "--json", "--host", r->http);
+    struct outcome o = cli_run_in(
+        r->coordinator_prefix, &(struct command){0},
+        (const char *const[]){"status", "--json", "--host", r->http, NULL});
     json_t *j = o.code == 0 ? json_loadb(o.out.data, o.out.len, 0, NULL) : NULL;
     outcome_fini(&o);
     return j;
@@ -342,7 +344,7 @@ struct outcome lan_run(struct lan *r, const struct command *with,
 {
     struct args a = {.n = 0};
     run_args(r, &a, args);
-    return cli_run(with, a.v);
+    return cli_run_in(r->coordinator_prefix, with, a.v);
 }
 
 pid_t lan_run_async(struct lan *r, const char *name, const char *const *args)
@@ -350,6 +352,7 @@ pid_t lan_run_async(struct lan *r, const char *name, const char *const *args)
     char program[4096], log[64];
     struct args a = {.n = 0};
     snprintf(log, sizeof log, "%s.err", name);
+    add(&a, r->coordinator_prefix);
     add(&a, (const char *const[]){built_program(program, "potluck"), NULL});
     run_args(r, &a, args);
     return start(r, a.v, log, name);

@@ -22,7 +22,8 @@ struct lan {
     char listen[64], http_address[64]; /* kept for a restart */
     pid_t coordinator;                 /* 0: not running */
     pid_t workers[LAN_WORKERS];
-    /* In front of each program, as in "ip netns exec w1"; NULL: nothing. */
+    /* In front of each program, as in "ip netns exec w1"; NULL: nothing.  The
+     * client runs where the coordinator does. */
     const char *const *coordinator_prefix;
     const char *const *worker_prefix[LAN_WORKERS];
     const char *host; /* to listen on; NULL: 127.0.0.1 */

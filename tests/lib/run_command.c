@@ -58,8 +58,8 @@ NORETURN static void child(const struct command *c, int in, int out, int err)
         _exit(127);
     }
     child_environment(c->env);
-    /* execv does not write to the strings */
-    execv(c->argv[0], (char *const *)(uintptr_t)c->argv);
+    /* execvp does not write to the strings */
+    execvp(c->argv[0], (char *const *)(uintptr_t)c->argv);
     _exit(127);
 }
 

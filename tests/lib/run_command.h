@@ -13,7 +13,8 @@
 const char *built_program(char path[4096], const char *name);
 
 struct command {
-    const char *const *argv; /* NULL-terminated; argv[0] as a path */
+    const char *const *argv; /* NULL-terminated; argv[0] as a path, or a name
+                                to look for in PATH */
     const char *input;       /* standard input; NULL: /dev/null */
     size_t n_input;          /* 0: strlen(input) */
     const char *const *env;  /* "NAME=value", "NAME" to unset; may be NULL */
