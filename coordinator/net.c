@@ -402,6 +402,11 @@ static enum status op_join(void *arg, const char *token,
 static void op_revoked(void *arg, const uint8_t key[KEY_BYTES])
 {
     struct coordinator *c = arg;
+    struct error err; /* told now, as nothing is heard from it any more */
+    error_set(&err, ST_INVALID,
+              "the key of this machine was revoked: `potluck keys approve` at "
+              "the coordinator lets it in again");
+    refuse(c, key, &err);
     core_revoke(c->pool, key);
     net_drop(c->control, key);
     net_drop(c->data, key);

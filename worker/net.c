@@ -23,12 +23,13 @@
 #include "worker/post.h"
 #include "worker/remember.h"
 
-#define TICK_MS       500
-#define BURST         64 /* messages of the compute thread in one turn */
-#define LINGER_MS     500
-#define CONTROL_QUEUE 256
-#define DATA_QUEUE    1024
-#define BULK_QUEUE    64
+#define TICK_MS        500
+#define UNHEARD_HELLOS 5  /* a second each, then it is said */
+#define BURST          64 /* messages of the compute thread in one turn */
+#define LINGER_MS      500
+#define CONTROL_QUEUE  256
+#define DATA_QUEUE     1024
+#define BULK_QUEUE     64
 
 struct peer {
     struct wire_peer at;
@@ -46,7 +47,7 @@ struct worker {
     uint32_t data_port;
     struct link link;
     struct echo echo;
-    uint64_t boot_id, n_beats;
+    uint64_t boot_id, n_beats, n_unheard;
     struct exec *exec;
     struct cache *cache;
     struct fetch *fetch; /* while loading */
@@ -139,8 +140,6 @@ static void send_report(struct worker *w)
 
 /* ----------------------------------------------------------- assigned */
 
-static net_receive_fn on_peer_data;
-
 static void drop_fetch(struct worker *w)
 {
     if (!w->fetch) return;
@@ -188,7 +187,8 @@ static const struct peer *peer_by_key(const struct worker *w,
     return NULL;
 }
 
-static void on_fetch_wake(void *arg)
+/* From the compute thread and from readers. */
+static void wake_loop(void *arg)
 {
     struct worker *w = arg;
     uv_async_send(&w->wake);
@@ -219,10 +219,8 @@ static enum status begin_load(struct worker *w, struct wire_assign *a,
     if (memcmp(id, a->model_id, sizeof id) != 0) {
         return error_set(err, ST_INVALID, "a model header came damaged");
     }
-    const struct fetch_options o = {.cache = w->cache,
-                                    .from = w->coordinator,
-                                    .wake = on_fetch_wake,
-                                    .arg = w};
+    const struct fetch_options o = {
+        .cache = w->cache, .from = w->coordinator, .wake = wake_loop, .arg = w};
     enum status st = take_peers(w, a, err);
     if (st == ST_OK) st = fetch_create(&w->fetch, a, &o, err);
     if (st != ST_OK) return st;
@@ -498,12 +496,6 @@ static void on_wake(uv_async_t *handle)
     pump_fetch(w);
 }
 
-static void on_exec_notify(void *arg)
-{
-    struct worker *w = arg;
-    uv_async_send(&w->wake);
-}
-
 /* ------------------------------------------------------------ control */
 
 static void connect_coordinator(struct worker *w, const struct wire_welcome *m)
@@ -591,6 +583,7 @@ static void on_control(void *arg, struct net_socket *s,
         say(w, "from the coordinator: %s", err.text);
         return;
     }
+    w->n_unheard = 0;
     if (w->link.state != LINK_JOINING) link_heard(&w->link, clock_now_ns());
     if (m.kind == WIRE_WELCOME)
         on_welcome(w, &m.welcome);
@@ -616,6 +609,13 @@ static void act(struct worker *w, enum link_action action)
         break;
     case LINK_SEND_HELLO:
         send_hello(w);
+        if (++w->n_unheard == UNHEARD_HELLOS) {
+            say(w,
+                "no answer from %s yet: is the coordinator running, can "
+                "this machine reach that TCP port, and was its key not "
+                "revoked? Trying on",
+                w->coordinator);
+        }
         break;
     case LINK_SEND_HEARTBEAT:
         send_heartbeat(w);
@@ -706,7 +706,7 @@ static enum status open_sockets(struct worker *w, struct error *err)
 static enum status open_worker(struct worker *w, struct error *err)
 {
     const struct exec_options exec = {.shard = w->o->shard,
-                                      .notify = on_exec_notify,
+                                      .notify = wake_loop,
                                       .arg = w,
                                       .trace_path = w->o->trace_path};
     snprintf(w->coordinator, sizeof w->coordinator, "%s:%u", w->o->join.host,
