@@ -328,9 +328,9 @@ static struct bulk_out *load_hashes(struct bulk *b, struct work *job)
     uint32_t max = a->n - a->at, n_read = 0;
     if (max > HASHES_A_MESSAGE) max = HASHES_A_MESSAGE;
     struct bulk_out *o = new_out(job);
+    memcpy(m.cells.model_id, a->model_id, KEY_BYTES);
     if (o) m.cells.hashes = mem_alloc((size_t)max * HASH_BYTES);
     enum status st = m.cells.hashes ? ST_OK : ST_NO_MEMORY;
-    memcpy(m.cells.model_id, a->model_id, KEY_BYTES);
     m.cells.ids = a->ids + a->at;
     while (st == ST_OK && m.cells.n < max && n_read < READS_A_MESSAGE) {
         const struct wire_cell_id at = m.cells.ids[m.cells.n];

@@ -76,16 +76,32 @@ static enum status finish(struct settings *s, size_t n_words, struct error *err)
     return set_listen(s, err);
 }
 
+/* --help or --version */
+static void tell(const struct option *table, size_t n, bool help)
+{
+    static const char usage[] =
+        "usage: potluck-coordinator MODEL.gguf [OPTIONS]\n\nServes a model on "
+        "the PCs that join; prints the string with which they do.\n\n";
+    if (help) {
+        fputs(usage, stdout);
+        options_help(table, n, stdout);
+    } else {
+        printf("potluck-coordinator " COORDINATOR_BUILD
+               " (protocol %d, numerics %d)\n",
+               PROTOCOL_MAX, NUMERICS_VERSION);
+    }
+}
+
 int main(int argc, char **argv)
 {
-    struct settings s = {.listen = "0.0.0.0:7420"};
+    struct settings s = {.listen = "0.0.0.0:7420",
+                         .o = {.http = "127.0.0.1:7421",
+                               .objective = PLAN_MIXED,
+                               .n_users = DEFAULT_USERS,
+                               .queue_max = DEFAULT_QUEUE,
+                               .kv_type = KV_F16,
+                               .invite_minutes = TOKEN_MINUTES}};
     struct error err;
-    s.o.http = "127.0.0.1:7421";
-    s.o.objective = PLAN_MIXED;
-    s.o.n_users = DEFAULT_USERS;
-    s.o.queue_max = DEFAULT_QUEUE;
-    s.o.kv_type = KV_F16;
-    s.o.invite_minutes = TOKEN_MINUTES;
     const struct option table[] = {
         {"--listen", 0, OPTION_STRING, &s.listen, "ADDR[:PORT]",
          "for workers (default 0.0.0.0:7420; port 0: any)", 0, 0},
@@ -128,9 +144,6 @@ int main(int argc, char **argv)
         {"--help", 'h', OPTION_FLAG, &s.help, NULL, "this text", 0, 0},
         {"--version", 0, OPTION_FLAG, &s.version, NULL, "versions", 0, 0},
     };
-    static const char usage[] =
-        "usage: potluck-coordinator MODEL.gguf [OPTIONS]\n\nServes a model on "
-        "the PCs that join; prints the string with which they do.\n\n";
     size_t n_words = 0;
     umask(077); /* keys, the join string */
     signal(SIGPIPE, SIG_IGN);
@@ -138,14 +151,7 @@ int main(int argc, char **argv)
     enum status st = options_parse(table, COUNT_OF(table), argc, argv,
                                    &s.o.model_path, 1, &n_words, &err);
     if (st == ST_OK && (s.help || s.version)) {
-        if (s.help) {
-            fputs(usage, stdout);
-            options_help(table, COUNT_OF(table), stdout);
-        } else {
-            printf("potluck-coordinator " COORDINATOR_BUILD
-                   " (protocol %d, numerics %d)\n",
-                   PROTOCOL_MAX, NUMERICS_VERSION);
-        }
+        tell(table, COUNT_OF(table), s.help);
         return EXIT_SUCCESS;
     }
     if (st == ST_OK) st = finish(&s, n_words, &err);

@@ -6,10 +6,20 @@
 
 #include "tests/sim/sim_worker.h"
 
+static void later(struct sim *s, uint64_t lo_ms, uint64_t hi_ms,
+                  void (*run)(struct sim *, struct sim_event *), uint64_t arg)
+{
+    sim_at(s, s->now + sim_between(s, lo_ms, hi_ms) * SIM_MS, SIM_NOBODY, run,
+           NULL, NULL, arg);
+}
+
 static void restart_worker(struct sim *s, struct sim_event *e)
 {
     const uint32_t who = (uint32_t)e->arg;
-    if (s->alive[who]) return;
+    if (s->alive[who]) { /* it still finishes what runs? */
+        if (s->workers[who]->leaving) later(s, 1000, 1001, restart_worker, who);
+        return;
+    }
     sim_note(s, "%u starts", who);
     sim_worker_start(s->workers[who]);
 }
@@ -20,13 +30,6 @@ static void restart_core(struct sim *s, struct sim_event *e)
     if (s->core) return;
     sim_note(s, "0 starts");
     sim_core_start(s);
-}
-
-static void later(struct sim *s, uint64_t lo_ms, uint64_t hi_ms,
-                  void (*run)(struct sim *, struct sim_event *), uint64_t arg)
-{
-    sim_at(s, s->now + sim_between(s, lo_ms, hi_ms) * SIM_MS, SIM_NOBODY, run,
-           NULL, NULL, arg);
 }
 
 static void fault_between(struct sim *s, uint32_t a)
@@ -138,6 +141,6 @@ void sim_faults_stop(struct sim *s)
         if (!s->alive[i])
             sim_worker_start(w);
         else if (w->leaving)
-            later(s, 12000, 12001, restart_worker, i);
+            later(s, 1000, 1001, restart_worker, i);
     }
 }
