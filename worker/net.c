@@ -20,6 +20,7 @@
 #include "worker/fetch.h"
 #include "worker/hello.h"
 #include "worker/link.h"
+#include "worker/peers.h"
 #include "worker/post.h"
 #include "worker/remember.h"
 
@@ -30,11 +31,6 @@
 #define CONTROL_QUEUE  256
 #define DATA_QUEUE     1024
 #define BULK_QUEUE     64
-
-struct peer {
-    struct wire_peer at;
-    struct net_socket *socket; /* NULL until there is something to send */
-};
 
 struct worker {
     const struct worker_options *o;
@@ -52,8 +48,7 @@ struct worker {
     struct cache *cache;
     struct fetch *fetch; /* while loading */
     uint64_t epoch;      /* 0: nothing is assigned */
-    uint32_t n_peers;
-    struct peer *peers;
+    struct peers peers;
     struct wire_report report;
     bool echoing, probing, probed;
     uint64_t fetched_bytes; /* as last told */
@@ -148,43 +143,14 @@ static void drop_fetch(struct worker *w)
     w->fetch = NULL;
 }
 
-static void drop_peers(struct worker *w)
-{
-    for (uint32_t i = 0; i < w->n_peers; i++) {
-        net_close(w->peers[i].socket);
-        net_drop(w->data_in, w->peers[i].at.key);
-    }
-    mem_free(w->peers);
-    w->peers = NULL;
-    w->n_peers = 0;
-}
-
 /* Nothing is assigned any more. */
 static void void_epoch(struct worker *w)
 {
     w->epoch = 0;
     exec_set_epoch(w->exec, 0);
     drop_fetch(w);
-    drop_peers(w);
+    peers_drop(&w->peers, w->data_in);
     link_assigned(&w->link, false);
-}
-
-static struct peer *peer_by_node(struct worker *w, uint32_t node)
-{
-    for (uint32_t i = 0; i < w->n_peers; i++) {
-        if (w->peers[i].at.node == node) return &w->peers[i];
-    }
-    return NULL;
-}
-
-static const struct peer *peer_by_key(const struct worker *w,
-                                      const uint8_t key[KEY_BYTES])
-{
-    for (uint32_t i = 0; i < w->n_peers; i++) {
-        const struct peer *p = &w->peers[i];
-        if (memcmp(p->at.key, key, KEY_BYTES) == 0) return p;
-    }
-    return NULL;
 }
 
 /* From the compute thread and from readers. */
@@ -199,18 +165,6 @@ static void fetch_done(void *arg)
     fetch_release(arg);
 }
 
-static enum status take_peers(struct worker *w, const struct wire_assign *a,
-                              struct error *err)
-{
-    if (a->n_peers == 0) return ST_OK;
-    struct peer *peers = mem_zalloc_array(a->n_peers, sizeof *peers);
-    if (!peers) return error_set(err, ST_NO_MEMORY, "table of peers");
-    for (uint32_t i = 0; i < a->n_peers; i++) peers[i].at = a->peers[i];
-    w->peers = peers;
-    w->n_peers = a->n_peers;
-    return ST_OK;
-}
-
 static enum status begin_load(struct worker *w, struct wire_assign *a,
                               struct error *err)
 {
@@ -221,7 +175,7 @@ static enum status begin_load(struct worker *w, struct wire_assign *a,
     }
     const struct fetch_options o = {
         .cache = w->cache, .from = w->coordinator, .wake = wake_loop, .arg = w};
-    enum status st = take_peers(w, a, err);
+    enum status st = peers_take(&w->peers, a, err);
     if (st == ST_OK) st = fetch_create(&w->fetch, a, &o, err);
     if (st != ST_OK) return st;
     struct exec_load load = {.assign = *a,
@@ -343,7 +297,7 @@ static void to_exec(struct worker *w, struct wire_message *m,
 static bool allowed(const struct worker *w, const struct wire_message *m,
                     const uint8_t key[KEY_BYTES])
 {
-    const struct peer *p = peer_by_key(w, key);
+    const struct peer *p = peers_by_key(&w->peers, key);
     const bool coordinator = memcmp(key, w->o->join.key, KEY_BYTES) == 0;
     if (m->kind == WIRE_STEP || m->kind == WIRE_ECHO) return coordinator || p;
     if (m->kind != WIRE_DISPATCH && m->kind != WIRE_PARTIALS) return false;
@@ -380,7 +334,8 @@ static bool admit_data(void *arg, struct net_socket *s,
 {
     (void)s;
     const struct worker *w = arg;
-    return memcmp(key, w->o->join.key, KEY_BYTES) == 0 || peer_by_key(w, key);
+    return memcmp(key, w->o->join.key, KEY_BYTES) == 0 ||
+           peers_by_key(&w->peers, key);
 }
 
 /* Peers answer over sockets of their own. */
@@ -406,7 +361,7 @@ static struct net_options data_options(struct worker *w, net_receive_fn *f)
 static struct net_socket *socket_to(struct worker *w, uint32_t node)
 {
     if (node == EXEC_TO_COORDINATOR) return w->data_out;
-    struct peer *p = peer_by_node(w, node);
+    struct peer *p = peers_by_node(&w->peers, node);
     if (!p || p->socket) return p ? p->socket : NULL;
     const struct net_options o = data_options(w, on_peer_data);
     struct error err;
@@ -752,7 +707,7 @@ static void close_worker(struct worker *w)
         exec_free(w->exec);
     }
     drop_fetch(w);
-    mem_free(w->peers); /* the net closes their sockets */
+    mem_free(w->peers.list); /* the net closes their sockets */
     cache_close(w->cache);
     net_free(w->net, LINGER_MS);
     uv_walk(&w->loop, on_walk, w);

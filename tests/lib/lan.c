@@ -495,13 +495,18 @@ size_t lan_ports(pid_t pid, uint16_t *ports, size_t max)
     size_t n = 0;
     FILE *f = fopen("/proc/net/tcp", "r");
     while (f && n < max && fgets(line, sizeof line, f)) {
-        unsigned port, state;
-        unsigned long inode;
-        if (sscanf(line,
-                   "%*d: %*x:%x %*x:%*x %x %*x:%*x %*x:%*x %*x %*u %*d "
-                   "%lu",
-                   &port, &state, &inode) == 3 &&
-            state == 0x0a && has_socket(pid, inode)) {
+        /* "sl local:port remote:port state tx:rx tr:when retrans uid timeout
+         * inode ..." */
+        char *field[10], *save, *end;
+        size_t k = 0;
+        for (char *w = strtok_r(line, " ", &save); w && k < 10;
+             w = strtok_r(NULL, " ", &save)) {
+            field[k++] = w;
+        }
+        if (k < 10 || strcmp(field[3], "0A") != 0) continue; /* listening */
+        const char *colon = strchr(field[1], ':');
+        const unsigned long port = colon ? strtoul(colon + 1, &end, 16) : 0;
+        if (port != 0 && has_socket(pid, strtoul(field[9], &end, 10))) {
             ports[n++] = (uint16_t)port;
         }
     }
