@@ -67,7 +67,7 @@ struct ask {
          OPTION_STRING,                                                          \
          &(a)->system,                                                           \
          "TEXT",                                                                 \
-         "a system message (needs a chat template)",                             \
+         "a system message (not built yet)",                                     \
          0,                                                                      \
          0},                                                                     \
         {"--raw",   0,    OPTION_FLAG,                                           \

@@ -80,8 +80,8 @@ static enum status finish(struct settings *s, size_t n_words, struct error *err)
 static void tell(const struct option *table, size_t n, bool help)
 {
     static const char usage[] =
-        "usage: potluck-coordinator MODEL.gguf [OPTIONS]\n\nServes a model on "
-        "the PCs that join; prints the string with which they do.\n\n";
+        "usage: potluck serve MODEL.gguf [OPTIONS]\n\nStarts a pool for a "
+        "model here, and prints the command with which other PCs join it.\n\n";
     if (help) {
         fputs(usage, stdout);
         options_help(table, n, stdout);
@@ -104,7 +104,7 @@ int main(int argc, char **argv)
     struct error err;
     const struct option table[] = {
         {"--listen", 0, OPTION_STRING, &s.listen, "ADDR[:PORT]",
-         "for workers (default 0.0.0.0:7420; port 0: any)", 0, 0},
+         "for workers (default 0.0.0.0:7420; also the ports +2 and +3)", 0, 0},
         {"--http", 0, OPTION_STRING, &s.o.http, "ADDR:PORT",
          "for prompts (default 127.0.0.1:7421; port 0: any)", 0, 0},
         {"--advertise", 0, OPTION_STRING, &s.o.advertise, "HOST",
@@ -119,7 +119,7 @@ int main(int argc, char **argv)
         {"--memory", 0, OPTION_STRING, &s.o.local_memory, "SIZE",
          "memory that this machine's own worker offers, as in 6G", 0, 0},
         {"--ctx", 'c', OPTION_U32, &s.o.n_ctx, "N",
-         "longest prompt and answer, in tokens (default: up to 4096)", 1,
+         "longest prompt with its answer, in tokens (default: up to 4096)", 1,
          MODEL_CTX_MAX},
         {"--kv", 0, OPTION_STRING, &s.kv, "TYPE",
          "key/value cache: f16 (default) or f32", 0, 0},
@@ -128,7 +128,8 @@ int main(int argc, char **argv)
         {"--objective", 0, OPTION_STRING, &s.objective, "WHAT",
          "plan for latency, throughput or mixed (default)", 0, 0},
         {"--plan", 0, OPTION_STRING, &s.o.plan_path, "FILE",
-         "who computes what, as potluck plan --json writes it", 0, 0},
+         "who computes what, as potluck plan --json writes it; SIGHUP: again",
+         0, 0},
         {"--spread", 0, OPTION_FLAG, &s.o.spread, NULL,
          "use every worker, even where fewer were faster", 0, 0},
         {"--queue", 0, OPTION_U32, &s.o.queue_max, "N",
@@ -140,7 +141,8 @@ int main(int argc, char **argv)
         {"--no-beacon", 0, OPTION_FLAG, &s.no_beacon, NULL,
          "do not announce this pool on the LAN", 0, 0},
         {"--state", 0, OPTION_STRING, &s.o.state_dir, "DIR",
-         "keeps keys (default: ~/.local/state/potluck/coordinator)", 0, 0},
+         "keeps keys and hashes (default ~/.local/state/potluck/coordinator)",
+         0, 0},
         {"--help", 'h', OPTION_FLAG, &s.help, NULL, "this text", 0, 0},
         {"--version", 0, OPTION_FLAG, &s.version, NULL, "versions", 0, 0},
     };

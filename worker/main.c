@@ -235,27 +235,29 @@ int main(int argc, char **argv)
         {"--memory", 0, OPTION_SIZE, &s.o.shard.memory_max, "SIZE",
          "memory to offer, as in 6G (default: 80 % of what is free)", 0, 0},
         {"--name", 0, OPTION_STRING, &s.name, "NAME",
-         "as which it appears in the pool (default: the host's name)", 0, 0},
+         "what the pool calls this PC (default: the host's name)", 0, 0},
         {"--cache", 0, OPTION_STRING, &s.cache, "DIR",
-         "keeps pieces of models (default: ~/.cache/potluck)", 0, 0},
+         "keeps pieces of models (default ~/.cache/potluck)", 0, 0},
         {"--cache-size", 0, OPTION_SIZE, &s.o.cache_bytes, "SIZE",
          "limit of the cache (default 64G; 0: none)", 0, 0},
         {"--no-cache", 0, OPTION_FLAG, &s.no_cache, NULL,
          "keep no pieces of models on this machine's disk", 0, 0},
         {"--state", 0, OPTION_STRING, &s.state, "DIR",
-         "keeps the key (default: ~/.local/state/potluck/worker)", 0, 0},
+         "keeps the key (default ~/.local/state/potluck/worker)", 0, 0},
         {"--listen", 0, OPTION_STRING, &s.listen, "ADDR[:PORT]",
-         "for other workers (default 0.0.0.0, any port)", 0, 0},
+         "for data of the pool (default 0.0.0.0, any port)", 0, 0},
         {"--trace", 0, OPTION_STRING, &s.trace, "FILE",
          "write when each step began and ended", 0, 0},
         {"--help", 'h', OPTION_FLAG, &help, NULL, "this text", 0, 0},
         {"--version", 0, OPTION_FLAG, &s.version, NULL, "versions", 0, 0},
     };
     static const char usage[] =
-        "usage: potluck-worker [STRING | -] [OPTIONS]\n\nJoins this machine "
-        "to the pool whose string `potluck serve` has printed; without "
-        "it, to the pool\nof the last time, or to one that is heard on this "
-        "network.\n\n";
+        "usage: potluck join [STRING | -] [OPTIONS]\n\nLets this PC compute "
+        "for "
+        "the pool whose join string `potluck serve` has printed; without one "
+        "(as argument,\non standard input, in a file or in POTLUCK_JOIN), for "
+        "the pool of the last time, or else\nfor the one that is heard on "
+        "this network, where it must then be approved.\n\n";
     size_t n_words = 0;
     /* a peer that is gone and a full quota are errors of the call */
     (void)signal(SIGPIPE, SIG_IGN);

@@ -488,6 +488,29 @@ static void test_busy_without_progress_is_stuck(void **state)
     cluster_free(c);
 }
 
+/* The heartbeat before Ready said "busy", with the load; until the pool serves
+ * for the first time, no plan has said how long a step may take. */
+static void test_ready_and_busy_while_others_load(void **state)
+{
+    (void)state;
+    struct cluster *c = make(2);
+    const uint32_t used[] = {1, 2};
+    join(c, 1, 0);
+    join(c, 2, 0);
+    expect(c, CLUSTER_MAKE_PLAN);
+    cluster_planned(c, used, 2, 0);
+    expect(c, CLUSTER_SEND_ASSIGN);
+    expect(c, CLUSTER_SEND_ASSIGN);
+    beat(c, 1, 7, true, 500 * MS);
+    ready(c, 1, cluster_epoch(c), 600 * MS);
+    beat(c, 2, 7, true, 700 * MS);
+    cluster_tick(c, 900 * MS);
+    expect_none(c);
+    ready(c, 2, cluster_epoch(c), 1000 * MS);
+    expect(c, CLUSTER_SERVE);
+    cluster_free(c);
+}
+
 /* A node that leaves before it was measured; late words of an epoch that is
  * over. */
 static void test_odd_times(void **state)
@@ -642,6 +665,7 @@ int main(void)
         cmocka_unit_test(test_guest_must_stay_longer_each_time),
         cmocka_unit_test(test_what_was_lost_is_said_again),
         cmocka_unit_test(test_busy_without_progress_is_stuck),
+        cmocka_unit_test(test_ready_and_busy_while_others_load),
         cmocka_unit_test(test_odd_times),
         cmocka_unit_test(test_texts_end_in_whole_characters),
         cmocka_unit_test(test_names_differ),
