@@ -488,6 +488,26 @@ static void test_busy_without_progress_is_stuck(void **state)
     cluster_free(c);
 }
 
+/* The first of the first plan to be ready waits for the others, whatever its
+ * heartbeats say of the work that it has just done. */
+static void test_ready_before_the_others(void **state)
+{
+    (void)state;
+    struct cluster *c = make(2);
+    const uint32_t used[2] = {1, 2};
+    join(c, 1, 0);
+    join(c, 2, 0);
+    expect(c, CLUSTER_MAKE_PLAN);
+    cluster_planned(c, used, 2, 0);
+    drop_actions(c);
+    ready(c, 1, cluster_epoch(c), 0);
+    beat(c, 1, 7, true, 500 * MS);
+    cluster_tick(c, 1000 * MS);
+    expect_none(c);
+    assert_int_equal(cluster_state(c), POOL_LOADING);
+    cluster_free(c);
+}
+
 /* A node that leaves before it was measured; late words of an epoch that is
  * over. */
 static void test_odd_times(void **state)
@@ -642,6 +662,7 @@ int main(void)
         cmocka_unit_test(test_guest_must_stay_longer_each_time),
         cmocka_unit_test(test_what_was_lost_is_said_again),
         cmocka_unit_test(test_busy_without_progress_is_stuck),
+        cmocka_unit_test(test_ready_before_the_others),
         cmocka_unit_test(test_odd_times),
         cmocka_unit_test(test_texts_end_in_whole_characters),
         cmocka_unit_test(test_names_differ),
