@@ -43,7 +43,6 @@ enum status cluster_create(struct cluster **out, const struct cluster_config *c,
     if (!cl) return error_set(err, ST_NO_MEMORY, "table of nodes");
     cl->config = *c;
     cl->next_id = 1;
-    cl->patience_ns = STUCK_NS; /* until a plan predicts its steps */
     cl->epoch = c->first_epoch;
     cl->patience_ns = STUCK_NS;
     snprintf(cl->why, sizeof cl->why, "waiting for workers to join");
