@@ -44,6 +44,7 @@ enum status cluster_create(struct cluster **out, const struct cluster_config *c,
     cl->config = *c;
     cl->next_id = 1;
     cl->epoch = c->first_epoch;
+    cl->patience_ns = STUCK_NS; /* some are ready before the pool serves */
     snprintf(cl->why, sizeof cl->why, "waiting for workers to join");
     *out = cl;
     return ST_OK;
