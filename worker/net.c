@@ -21,6 +21,7 @@
 #include "worker/hello.h"
 #include "worker/link.h"
 #include "worker/post.h"
+#include "worker/progress.h"
 #include "worker/remember.h"
 
 #define TICK_MS       500
@@ -56,6 +57,7 @@ struct worker {
     struct wire_report report;
     bool echoing, probing, probed;
     uint64_t fetched_bytes; /* as last told */
+    struct progress progress;
     char coordinator[LIMIT_ADDRESS + 16];
     char waits[LIMIT_TEXT + 1]; /* for what, as it was last told */
     bool line_open;             /* a progress line stands on the terminal */
@@ -81,9 +83,10 @@ static void say(struct worker *w, const char *fmt, ...)
 
 static void show_progress(struct worker *w, uint64_t done, uint64_t total)
 {
-    if (!isatty(STDERR_FILENO)) return;
-    fprintf(stderr, "\r\033[Kfetching: %.1f of %.1f MiB", (double)done / 0x1p20,
-            (double)total / 0x1p20);
+    char line[80];
+    if (w->o->no_progress || !isatty(STDERR_FILENO)) return;
+    progress_line(&w->progress, clock_now_ns(), done, total, line, sizeof line);
+    fprintf(stderr, "\r\033[Kfetching: %s", line);
     w->line_open = true;
 }
 
@@ -246,6 +249,7 @@ static void on_assign(struct worker *w, struct wire_assign *a)
     exec_set_epoch(w->exec, epoch);
     link_assigned(&w->link, true);
     w->fetched_bytes = 0;
+    w->progress = (struct progress){0};
     const uint32_t n_of = a->n_layer;
     uint32_t n_layers = 0;
     for (uint32_t i = 0; i < a->n_layer; i++) n_layers += a->blocks[i] != 0;
@@ -449,7 +453,8 @@ static void note_control(struct worker *w, const struct exec_out *out,
         send_report(w);
         return; /* with the link's figures, in place of the other */
     }
-    *keep = true;
+    *keep = m.kind != WIRE_PROGRESS ||
+            !fetch_goes_on(w->fetch); /* one measure at once */
     if (m.kind == WIRE_READY) {
         say(w, "ready: %.1f MiB of weights",
             (double)m.ready.weight_bytes / 0x1p20);
