@@ -18,6 +18,7 @@
 #define N_TOKENS  "120"
 #define WANTED    0.60
 #define ROUNDS    3
+#define N_EMBD    512
 #define N_HOSTS   3 /* coordinator and client, two workers */
 
 static const char plan[] =
@@ -35,7 +36,21 @@ struct span {
 struct spans {
     struct span *of;
     size_t n;
+    size_t n_sent, sent_rows, sent_bytes; /* on to the next stage */
 };
+
+/* "ns sent step stage rows header tensor": what a hop may cost. */
+static void count_sent(struct spans *t, const char *line)
+{
+    unsigned long long v[7] = {0};
+    char *at = strstr(line, "sent ") + 5;
+    for (int i = 2; i < 7; i++) v[i] = strtoull(at, &at, 10);
+    const unsigned long long rows = v[4], bytes = v[5] + v[6];
+    assert_true(rows > 0 && bytes <= rows * (4 * N_EMBD + 64) + 200);
+    t->n_sent++;
+    t->sent_rows += rows;
+    t->sent_bytes += bytes;
+}
 
 /* Lines "ns begin|end step stage" of one worker, in order. */
 static struct spans read_trace(const char *path)
@@ -49,6 +64,10 @@ static struct spans read_trace(const char *path)
         char *at;
         const unsigned long long ns = strtoull(line, &at, 10);
         snprintf(what, sizeof what, "%.5s", at + 1);
+        if (what[0] == 's') {
+            count_sent(&t, line);
+            continue;
+        }
         const bool begins = what[0] == 'b';
         const unsigned long long step =
             strtoull(at + (begins ? 7 : 5), NULL, 10);
@@ -153,6 +172,13 @@ static void run_at(uint32_t mbit)
                       "steps\n",
                       mbit, 100 * part, n);
         assert_true(n > 100);
+        print_message("a hop: %.0f bytes a row with its share of the header, "
+                      "%.2f rows a message; allowed %d a row and 200\n",
+                      (double)first.sent_bytes / (double)first.sent_rows,
+                      (double)first.sent_rows / (double)first.n_sent,
+                      4 * N_EMBD + 64);
+        /* one message a hop and step */
+        assert_int_equal(first.n_sent, first.n);
         if (part > best) best = part;
         done = first.n;
         mem_free(first.of);
