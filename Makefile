@@ -216,7 +216,13 @@ $(SIM_TESTS): $(OUT)/%: $(OUT)/%.o $(SIM_OBJ) $(TESTLIB_OBJ) \
 $(TOOLS): $(OUT)/%: $(OUT)/%.o $(TOOLLIB_OBJ) $(PART_LIBS) $(LIBPOTLUCK)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(BASE_LDFLAGS) -o $@ $^ $(LIBS)
-$(BENCHES): $(OUT)/%: $(OUT)/%.o $(BENCH_OBJ) $(LIBPOTLUCK)
+# This one starts real pools, as the tests of the pool do.
+POOL_BENCH := $(OUT)/tests/bench/bench_pool
+$(POOL_BENCH): $(OUT)/%: $(OUT)/%.o $(TESTLIB_OBJ) $(PART_LIBS) $(LIBPOTLUCK)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(BASE_LDFLAGS) -o $@ $^ -lcmocka $(LIBS)
+$(filter-out $(POOL_BENCH),$(BENCHES)): $(OUT)/%: $(OUT)/%.o $(BENCH_OBJ) \
+  $(LIBPOTLUCK)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(BASE_LDFLAGS) -o $@ $^ $(LIBS)
 $(FUZZERS): $(OUT)/%: $(OUT)/%.o $(TOOLLIB_OBJ) $(PART_LIBS) $(LIBPOTLUCK)

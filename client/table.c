@@ -98,6 +98,16 @@ static void doing(char cell[CELL_MAX], const json_t *node)
     put(cell, "%.60s", text(node, "what"));
     if (total > 0 && done < total) {
         put(cell, "%s%.0f %%", *cell ? " " : "", 100 * done / total);
+        const double s = number(node, "loading_s");
+        if (s >= 1 && done > 0) {
+            const double left = (total - done) * s / done;
+            char a[32];
+            put(cell, ", %s/s", human_bytes(a, (uint64_t)(done / s)));
+            if (left < 1e6) {
+                put(cell, ", %u:%02u left", (unsigned)left / 60,
+                    (unsigned)left % 60);
+            }
+        }
     }
     if (*cell == '\0' && yes(node, "busy")) put(cell, "computing");
 }

@@ -54,6 +54,7 @@ struct pool_host {
     /* the plan in force (or being loaded) */
     struct plan plan;
     bool has_plan, serving, draining;
+    uint64_t planned_ns;         /* when its loading began */
     uint64_t epoch;              /* of serving */
     uint32_t blame;              /* steps lost in a row without a culprit */
     struct sched *sched;         /* NULL: not serving */

@@ -111,6 +111,7 @@ void core_planned(struct pool_host *p, struct core_plan *t)
         core_drop_plan(p);
         p->plan = t->plan;
         p->has_plan = true;
+        p->planned_ns = core_now(p);
         for (uint32_t i = 0; i < p->plan.n_nodes; i++) {
             if (p->plan.nodes[i].used) used[n_used++] = p->plan.nodes[i].id;
         }

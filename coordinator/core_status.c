@@ -90,6 +90,11 @@ static json_t *node_json(const struct pool_host *p,
                             json_real(r->link_bytes_per_s));
         json_object_set_new(j, "link_latency_s", json_real(r->link_latency_s));
     }
+    if (n->state == NODE_LOADING && p->has_plan) {
+        json_object_set_new(
+            j, "loading_s",
+            json_real((double)(core_now(p) - p->planned_ns) / 1e9));
+    }
     if (n->state == NODE_READY) {
         json_object_set_new(j, "peak_bytes", number(n->ready.peak_bytes));
     }

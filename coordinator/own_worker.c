@@ -52,8 +52,9 @@ enum status own_worker_create(struct child **out, const struct own_worker *w,
     memcpy(j.key, w->coordinator_key, KEY_BYTES);
     join_format(text, &j);
     /* The model lies on this machine anyway: no copies of its pieces. */
-    const char *args[16] = {"--name", name, "--state", state, "--no-cache"};
-    size_t n = 5;
+    const char *args[16] = {"--name", name,         "--state",
+                            state,    "--no-cache", "--no-progress"};
+    size_t n = 6;
     if (w->threads) {
         args[n++] = "--threads";
         args[n++] = w->threads;

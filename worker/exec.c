@@ -13,6 +13,7 @@
 #include "worker/failure.h"
 #include "worker/probe.h"
 #include "worker/result.h"
+#include "worker/trace.h"
 
 #define RING_SIZE    1024
 #define IDLE_WAIT_MS 200
@@ -89,10 +90,14 @@ static void emit(struct exec *e, uint32_t node, bool control, uint64_t epoch,
         if (!failure_instead(&instead, epoch, m, &err)) return;
         emit(e, EXEC_TO_COORDINATOR, instead.kind == WIRE_FAILURE, epoch,
              &instead, NULL, 0);
-    } else if (!ring_push(e->out, o)) {
+        return;
+    }
+    const size_t header_bytes = o->header.len; /* once pushed it is gone */
+    if (!ring_push(e->out, o)) {
         exec_out_free(o);
     } else {
         e->o.notify(e->o.arg);
+        trace_sent(e->trace, m, header_bytes, bytes);
     }
 }
 
@@ -109,14 +114,6 @@ static float *copy_floats(const float *x, size_t bytes)
     float *copy = mem_alloc(bytes);
     if (copy) memcpy(copy, x, bytes);
     return copy;
-}
-
-static void trace(struct exec *e, const char *what, const struct wire_step *s)
-{
-    if (!e->trace || s->n_rows == 0) return;
-    fprintf(e->trace, "%llu %s %llu %u\n", (unsigned long long)clock_now_ns(),
-            what, (unsigned long long)s->step, s->stage);
-    fflush(e->trace);
 }
 
 /* -------------------------------------------------------------- runs */
@@ -196,7 +193,7 @@ static enum status begin_run(struct exec *e, struct run *r, struct error *err)
     r->state = STEP_PAUSED;
     mem_free(r->x);
     r->x = NULL;
-    trace(e, "begin", s);
+    trace_step(e->trace, "begin", s);
     return ST_OK;
 }
 
@@ -314,7 +311,7 @@ static void finish_run(struct exec *e, struct run *r)
 {
     struct error err = {0};
     const struct wire_step *s = &r->message.step;
-    trace(e, "end", s);
+    trace_step(e->trace, "end", s);
     const bool last = s->stage + 1 == s->n_stages;
     const enum status st = last ? send_result(e, r, &err) : send_on(e, r, &err);
     if (st != ST_OK)

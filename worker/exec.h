@@ -36,7 +36,7 @@ struct exec_options {
     /* something is there to take; called on the compute thread */
     void (*notify)(void *arg);
     void *arg;
-    /* one line per stage begun and ended: "ns begin|end step stage" */
+    /* as worker/trace.h says */
     const char *trace_path; /* or NULL */
 };
 

@@ -627,6 +627,13 @@ void fetch_progress(struct fetch *f, uint64_t *done, uint64_t *total)
     pthread_mutex_unlock(&f->lock);
 }
 
+bool fetch_goes_on(struct fetch *f)
+{
+    uint64_t done = 0, total = 0;
+    if (f) fetch_progress(f, &done, &total);
+    return done < total;
+}
+
 size_t fetch_memory(struct fetch *f)
 {
     pthread_mutex_lock(&f->lock);

@@ -70,6 +70,8 @@ void fetch_tick(struct fetch *f, uint64_t now_ns);
 
 /* Bytes of cells that are or were here, of all. */
 void fetch_progress(struct fetch *f, uint64_t *done, uint64_t *total);
+/* There are bytes to come yet; NULL: no. */
+bool fetch_goes_on(struct fetch *f);
 /* Bytes of cells in memory, for tests. */
 size_t fetch_memory(struct fetch *f);
 

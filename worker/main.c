@@ -242,6 +242,8 @@ int main(int argc, char **argv)
          "limit of the cache (default 64G; 0: none)", 0, 0},
         {"--no-cache", 0, OPTION_FLAG, &s.no_cache, NULL,
          "keep no pieces of models on this machine's disk", 0, 0},
+        {"--no-progress", 0, OPTION_FLAG, &s.o.no_progress, NULL,
+         "no line of progress on a terminal", 0, 0},
         {"--state", 0, OPTION_STRING, &s.state, "DIR",
          "keeps the key (default ~/.local/state/potluck/worker)", 0, 0},
         {"--listen", 0, OPTION_STRING, &s.listen, "ADDR[:PORT]",

@@ -20,15 +20,15 @@
 #include "worker/link.h"
 #include "worker/peers.h"
 #include "worker/post.h"
+#include "worker/progress.h"
 #include "worker/remember.h"
 
-#define TICK_MS        500
-#define UNHEARD_HELLOS 5  /* a second each, then it is said */
-#define BURST          64 /* messages of the compute thread in one turn */
-#define LINGER_MS      500
-#define CONTROL_QUEUE  256
-#define DATA_QUEUE     1024
-#define BULK_QUEUE     64
+#define TICK_MS       500
+#define BURST         64 /* messages of the compute thread in one turn */
+#define LINGER_MS     500
+#define CONTROL_QUEUE 256
+#define DATA_QUEUE    1024
+#define BULK_QUEUE    64
 
 struct worker {
     const struct worker_options *o;
@@ -41,7 +41,7 @@ struct worker {
     uint32_t data_port;
     struct link link;
     struct echo echo;
-    uint64_t boot_id, n_beats, n_unheard;
+    uint64_t boot_id, n_beats;
     struct exec *exec;
     struct cache *cache;
     struct fetch *fetch; /* while loading */
@@ -50,6 +50,7 @@ struct worker {
     struct wire_report report;
     bool echoing, probing, probed;
     uint64_t fetched_bytes; /* as last told */
+    struct progress progress;
     char coordinator[LIMIT_ADDRESS + 16];
     char waits[LIMIT_TEXT + 1]; /* for what, as it was last told */
     bool line_open;             /* a progress line stands on the terminal */
@@ -75,9 +76,10 @@ static void say(struct worker *w, const char *fmt, ...)
 
 static void show_progress(struct worker *w, uint64_t done, uint64_t total)
 {
-    if (!isatty(STDERR_FILENO)) return;
-    fprintf(stderr, "\r\033[Kfetching: %.1f of %.1f MiB", (double)done / 0x1p20,
-            (double)total / 0x1p20);
+    char line[80];
+    if (w->o->no_progress || !isatty(STDERR_FILENO)) return;
+    progress_line(&w->progress, clock_now_ns(), done, total, line, sizeof line);
+    fprintf(stderr, "\r\033[Kfetching: %s", line);
     w->line_open = true;
 }
 
@@ -132,6 +134,8 @@ static void send_report(struct worker *w)
 }
 
 /* ----------------------------------------------------------- assigned */
+
+static net_receive_fn on_peer_data;
 
 static void drop_fetch(struct worker *w)
 {
@@ -198,6 +202,7 @@ static void on_assign(struct worker *w, struct wire_assign *a)
     exec_set_epoch(w->exec, epoch);
     link_assigned(&w->link, true);
     w->fetched_bytes = 0;
+    w->progress = (struct progress){0};
     const uint32_t n_of = a->n_layer;
     uint32_t n_layers = 0;
     for (uint32_t i = 0; i < a->n_layer; i++) n_layers += a->blocks[i] != 0;
@@ -402,7 +407,8 @@ static void note_control(struct worker *w, const struct exec_out *out,
         send_report(w);
         return; /* with the link's figures, in place of the other */
     }
-    *keep = true;
+    *keep = m.kind != WIRE_PROGRESS ||
+            !fetch_goes_on(w->fetch); /* one measure at once */
     if (m.kind == WIRE_READY) {
         say(w, "ready: %.1f MiB of weights",
             (double)m.ready.weight_bytes / 0x1p20);
@@ -536,7 +542,6 @@ static void on_control(void *arg, struct net_socket *s,
         say(w, "from the coordinator: %s", err.text);
         return;
     }
-    w->n_unheard = 0;
     if (w->link.state != LINK_JOINING) link_heard(&w->link, clock_now_ns());
     if (m.kind == WIRE_WELCOME)
         on_welcome(w, &m.welcome);
@@ -562,13 +567,6 @@ static void act(struct worker *w, enum link_action action)
         break;
     case LINK_SEND_HELLO:
         send_hello(w);
-        if (++w->n_unheard == UNHEARD_HELLOS) {
-            say(w,
-                "no answer from %s yet: is the coordinator running, can "
-                "this machine reach that TCP port, and was its key not "
-                "revoked? Trying on",
-                w->coordinator);
-        }
         break;
     case LINK_SEND_HEARTBEAT:
         send_heartbeat(w);

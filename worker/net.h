@@ -24,6 +24,7 @@ struct worker_options {
     const char *listen;     /* host of the data socket */
     uint32_t listen_port;   /* 0: any */
     const char *trace_path; /* or NULL */
+    bool no_progress;       /* no line of progress, on a terminal either */
 };
 
 /* Joins and works until SIGTERM or SIGINT (ST_OK; the second one hurries), or

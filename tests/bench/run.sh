@@ -5,8 +5,9 @@
 #   BENCH_MODELS="FILE.gguf ..." BENCH_OPTIONS="-p 512 -n 64" make bench
 #
 # Without BENCH_MODELS a model with random weights and the shape of Llama 3.2
-# 1B is made, big enough to be bound by memory.  The other benchmarks of the
-# folder (bench_*.c) have their own uses and are run by hand.
+# 1B is made, big enough to be bound by memory.  Then bench_pool (as root also
+# over shaped links).  The other benchmarks of the folder (bench_*.c) have
+# their own uses and are run by hand.
 set -eu
 out=${POTLUCK_BUILD:-build/release}
 
@@ -28,3 +29,7 @@ for model in $BENCH_MODELS; do
     # shellcheck disable=SC2086
     "$out/potluck" bench "$model" ${BENCH_OPTIONS:-}
 done
+if [ -x "$out/tests/bench/bench_pool" ]; then
+    echo "== bench_pool: two workers of one thread against one"
+    "$out/tests/bench/bench_pool" 2>/dev/null
+fi

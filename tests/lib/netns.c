@@ -210,3 +210,20 @@ void netns_between(struct netns *n, uint32_t a, uint32_t b, bool open)
         to = n->address[a];
     }
 }
+
+void netns_neighbours(struct netns *n, uint32_t a, uint32_t b)
+{
+    const uint32_t ends[] = {a, b};
+    must("ip link add n%u netns %s type veth peer name n%u netns %s", b,
+         n->name[a], a, n->name[b]);
+    for (uint32_t i = 0; i < 2; i++) {
+        const char *host = n->name[ends[i]];
+        must("ip -n %s addr add 10.78.%u.%u/30 brd + dev n%u", host,
+             a * NETNS_HOSTS + b, i + 1, ends[1 - i]);
+        must("ip -n %s link set n%u up", host, ends[1 - i]);
+        /* the others reach that address by way of the switch */
+        must("ip -n %s route add 10.78.%u.%u/32 via %s dev p%u onlink",
+             SWITCH(n), a * NETNS_HOSTS + b, i + 1, n->address[ends[i]],
+             ends[i]);
+    }
+}

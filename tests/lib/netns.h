@@ -43,4 +43,7 @@ void netns_link(struct netns *n, uint32_t host, bool up);
  * they send is lost without a word. */
 void netns_between(struct netns *n, uint32_t a, uint32_t b, bool open);
 
+/* A second cable, straight from a to b: the switch passes no broadcasts on. */
+void netns_neighbours(struct netns *n, uint32_t a, uint32_t b);
+
 #endif

@@ -183,7 +183,8 @@ static void the_table_has_what_a_teacher_wants(void **state)
         "\"memory_bytes\":4294967296,\"planned_bytes\":1073741824,"
         "\"read_bytes_per_s\":10737418240,\"link_bytes_per_s\":125000000,"
         "\"link_latency_s\":0.0002,\"layers\":\"0-11\",\"embed\":true,"
-        "\"done_bytes\":50,\"total_bytes\":200,\"what\":\"fetching\"},"
+        "\"done_bytes\":50,\"total_bytes\":200,\"loading_s\":10,\"what\":"
+        "\"fetching\"},"
         "{\"name\":\"pc-zwei-\\u00fc\",\"state\":\"ready\",\"head\":true,"
         "\"experts\":8,\"layers\":\"\",\"busy\":true}],\"plan\":{\"stages\":"
         "[{\"node\":\"pc-1\",\"decode_ms\":12.5}],\"decode_tokens_per_s\":9.5,"
@@ -197,7 +198,7 @@ static void the_table_has_what_a_teacher_wants(void **state)
         "10.00 GiB/s",
         "1000 Mbit/s, 0.2 ms",
         "12.5 ms",
-        "fetching 25 %\n",
+        "fetching 25 %, 5 B/s, 0:30 left\n",
         "head + 8 experts",
         "computing\n",
         "predicted: 9.5 tokens/s for one\n",

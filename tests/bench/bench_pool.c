@@ -1,0 +1,147 @@
+/* bench_pool.c - what a second worker brings: tokens a second of two workers
+ * of one thread against one, with the same number of rows in each step, on
+ * loopback and over links of 1 Gbit/s.  Prints a table; asserts no speed.
+ *
+ *   bench_pool [LAYERS]    of a model of some 25 MiB a layer; default 8 */
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <setjmp.h>
+#include <cmocka.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "common/clock.h"
+#include "tests/lib/lan.h"
+#include "tests/lib/netns.h"
+
+#define STREAMS_MAX 8
+#define N_STEPS     4 /* in flight: with 8 streams two rows each */
+#define N_TOKENS    48
+
+static struct netns net;
+static struct lan pool;
+static uint32_t n_layer = 8;
+
+static void write_plan(uint32_t n_workers)
+{
+    char text[500];
+    const uint32_t half = n_layer / 2;
+    const int n =
+        n_workers == 1
+            ? snprintf(text, sizeof text,
+                       "{\"layers\":[{\"node\":\"pc-1\",\"first\":0,\"end\":%u}"
+                       "],\"options\":{\"n_steps\":%d}}",
+                       n_layer, N_STEPS)
+            : snprintf(text, sizeof text,
+                       "{\"layers\":[{\"node\":\"pc-1\",\"first\":0,\"end\":%u}"
+                       ",{\"node\":\"pc-2\",\"first\":%u,\"end\":%u}],"
+                       "\"options\":{\"n_steps\":%d}}",
+                       half, half, n_layer, N_STEPS);
+    cli_write("plan.json", text, (size_t)n);
+}
+
+static double total(const char *path)
+{
+    json_t *j = lan_status(&pool);
+    const double v = number_at(j, path);
+    json_decref(j);
+    return v;
+}
+
+/* Tokens a second of so many streams together; *rows: of a step. */
+static double measure(uint32_t n_streams, double *rows)
+{
+    char name[32], tokens[16];
+    pid_t pid[STREAMS_MAX];
+    snprintf(tokens, sizeof tokens, "%d", N_TOKENS);
+    const double steps = total("totals.steps"), had = total("totals.tokens");
+    const uint64_t start = clock_now_ns();
+    for (uint32_t i = 0; i < n_streams; i++) {
+        snprintf(name, sizeof name, "out-%u", i);
+        pid[i] =
+            lan_run_async(&pool, name,
+                          (const char *const[]){"--raw", "--temp", "0", "-n",
+                                                tokens, "--", "Once", NULL});
+    }
+    for (uint32_t i = 0; i < n_streams; i++) {
+        assert_int_equal(lan_wait_exit(pid[i]), 0);
+    }
+    const double s = (double)(clock_now_ns() - start) / 1e9;
+    const double made = total("totals.tokens") - had;
+    *rows = made / (total("totals.steps") - steps);
+    return made / s;
+}
+
+static void one_pool(const char *link, uint32_t n_workers, double speed[2],
+                     double rows[2])
+{
+    char n[8];
+    const bool shaped = link[0] != 'l';
+    snprintf(n, sizeof n, "%u", n_workers);
+    lan_begin(&pool);
+    write_plan(n_workers);
+    if (shaped) {
+        pool.coordinator_prefix = net.prefix[0];
+        pool.host = net.address[0];
+        for (uint32_t i = 1; i <= n_workers; i++) {
+            pool.worker_prefix[i] = net.prefix[i];
+        }
+    }
+    lan_serve(&pool, cli_path("model.gguf"),
+              (const char *const[]){"--workers", n, "--ctx", "256", "--plan",
+                                    cli_path("plan.json"), NULL});
+    lan_join_all(&pool, n_workers);
+    lan_wait_state(&pool, "serving");
+    speed[0] = measure(4, &rows[0]);
+    speed[1] = measure(8, &rows[1]);
+    lan_end(&pool);
+}
+
+static void compare(const char *link)
+{
+    double one[2], two[2], r1[2], r2[2];
+    one_pool(link, 1, one, r1);
+    one_pool(link, 2, two, r2);
+    for (int k = 0; k < 2; k++) {
+        printf("%-10s %8d %11.1f %6.1f %12.1f %6.1f %8.2f\n", link, 4 << k,
+               one[k], r1[k], two[k], r2[k], two[k] / one[k]);
+    }
+    fflush(stdout);
+}
+
+static void bench(void **state)
+{
+    (void)state;
+    char layers[32];
+    snprintf(layers, sizeof layers, "n_layer=%u", n_layer);
+    cli_begin();
+    cli_model("model.gguf", "gib",
+              (const char *const[]){layers, "n_vocab=4000", NULL});
+    printf("%-10s %8s %11s %6s %12s %6s %8s\n", "link", "streams", "one: tok/s",
+           "rows", "two: tok/s", "rows", "speed-up");
+    compare("loopback");
+    netns_begin(&net, 3);
+    netns_rate(&net, 1000);
+    compare("1 Gbit/s");
+    netns_end(&net);
+    cli_end();
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    netns_end(&net);
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    if (argc > 1) n_layer = (uint32_t)strtoul(argv[1], NULL, 10);
+    if (n_layer < 2) n_layer = 2;
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_teardown(bench, teardown),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
