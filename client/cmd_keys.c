@@ -132,8 +132,12 @@ static void print_reply(const char *verb, const json_t *reply)
         }
     } else {
         const bool out = strcmp(verb, "revoke") == 0;
-        print_line("%.100s %s (key %.16s)", text(reply, "name"),
+        const char *name = text(reply, "name");
+        print_line("%.100s %s (key %.16s)", *name ? name : "the PC",
                    out ? "is out" : "may join", text(reply, "key"));
+        char warning[512];
+        snprintf(warning, sizeof warning, "%s", text(reply, "warning"));
+        if (*warning) fprintf(stderr, "potluck: %s\n", plain_line(warning));
     }
 }
 

@@ -53,10 +53,17 @@ static bool changed(enum status st)
     return st == ST_OK || st == ST_IO;
 }
 
-static void reply_changed(struct http_call *c, const uint8_t key[KEY_BYTES],
-                          enum status st, const struct error *err)
+static void reply_changed(struct api *a, struct http_call *c,
+                          const uint8_t key[KEY_BYTES], enum status st,
+                          const struct error *err)
 {
-    json_t *body = json_pack("{s:o}", "key", key_json(key));
+    const char *name = "";
+    for (uint32_t i = 0; i < admit_count(a->options.admit); i++) {
+        const struct admit_entry *e = admit_entry(a->options.admit, i);
+        if (memcmp(e->key, key, KEY_BYTES) == 0) name = e->name;
+    }
+    json_t *body = json_pack("{s:o, s:o}", "key", key_json(key), "name",
+                             api_string(name, strlen(name)));
     if (st != ST_OK) {
         json_object_set_new(body, "warning",
                             api_string(err->text, strlen(err->text)));
@@ -127,7 +134,7 @@ static void change(struct api *a, struct http_call *c, const char *verb,
         return;
     }
     if (revoke && a->options.revoked) a->options.revoked(a->options.arg, key);
-    reply_changed(c, key, st, &err);
+    reply_changed(a, c, key, st, &err);
 }
 
 static void add(struct api *a, struct http_call *c, const char *hex,
@@ -148,7 +155,7 @@ static void add(struct api *a, struct http_call *c, const char *hex,
         refuse(c, st, "name", err.text);
         return;
     }
-    reply_changed(c, key, st, &err);
+    reply_changed(a, c, key, st, &err);
 }
 
 void api_keys(struct api *a, struct http_call *c, const struct http_request *r)

@@ -396,7 +396,7 @@ static enum status op_join(void *arg, const char *token,
     snprintf(j.token, sizeof j.token, "%s", token);
     memcpy(j.key, c->key.pub, KEY_BYTES);
     join_format(text, &j);
-    return ST_OK;
+    return store_join(c->store, text, err); /* a newer token than the last */
 }
 
 static void op_revoked(void *arg, const uint8_t key[KEY_BYTES])
@@ -574,8 +574,7 @@ static enum status greet(struct coordinator *c, struct error *err)
     if (st != ST_OK) return st;
     snprintf(listen, sizeof listen, "%s:%u", c->o->host, c->control_port);
     snprintf(http, sizeof http, "%.*s:%u", n, c->o->http, api_port(c->api));
-    st = store_join(c->store, text, err);
-    if (st == ST_OK) st = store_addresses(c->store, listen, http, err);
+    st = store_addresses(c->store, listen, http, err);
     if (st != ST_OK) return st;
     fprintf(stderr,
             "potluck-coordinator: %s: %u layers, %.2f GiB; answers at "

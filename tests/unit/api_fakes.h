@@ -129,8 +129,11 @@ struct admit {
     enum status says;
 };
 static struct admit admit;
-static const struct admit_entry entry = {
-    .state = ADMIT_STATE_PENDING, .key = {0xab}, .name = "pc\xff", .host = "h"};
+static struct admit_entry entries[] = {{.state = ADMIT_STATE_PENDING,
+                                        .key = {0xab},
+                                        .name = "pc\xff",
+                                        .host = "h"},
+                                       {.state = ADMIT_STATE_ENROLLED}};
 
 enum status admit_invite(struct admit *a, uint64_t now_ns,
                          char text[ADMIT_TOKEN_BYTES], struct error *err)
@@ -146,6 +149,8 @@ static enum status admit_change(struct admit *a, const char *who,
     if (a->says != ST_OK) return error_set(err, a->says, "%s: nobody", who);
     snprintf(a->who, sizeof a->who, "%s", who);
     memset(key, 0x1f, KEY_BYTES);
+    memcpy(entries[1].key, key, KEY_BYTES);
+    snprintf(entries[1].name, sizeof entries[1].name, "%s", who);
     return ST_OK;
 }
 enum status admit_approve(struct admit *a, const char *who,
@@ -169,12 +174,12 @@ enum status admit_add(struct admit *a, const uint8_t key[KEY_BYTES],
 uint32_t admit_count(const struct admit *a)
 {
     (void)a;
-    return 1;
+    return COUNT_OF(entries);
 }
 const struct admit_entry *admit_entry(const struct admit *a, uint32_t i)
 {
-    (void)a, (void)i;
-    return &entry;
+    (void)a;
+    return &entries[i];
 }
 
 #endif

@@ -670,6 +670,7 @@ static void test_keys(void **state)
     c = operate("POST", "/v1/keys/revoke", "{\"who\":\"pc-2\"}", NULL);
     o = finish_json(&c, 200);
     assert_memory_equal(S(o, "key"), "1f1f", 4);
+    assert_string_equal(S(o, "name"), "pc-2");
     json_decref(o);
     assert_string_equal(admit.who, "pc-2");
     assert_int_equal(n_revoked, 1);

@@ -467,28 +467,6 @@ static void test_what_was_lost_is_said_again(void **state)
     cluster_free(c);
 }
 
-/* The first to be ready waits for the others; its latest heartbeat may still
- * be of the loading. */
-static void test_ready_before_the_others_is_not_stuck(void **state)
-{
-    (void)state;
-    const uint32_t used[] = {1, 2};
-    struct cluster *c = make(2);
-    join(c, 1, 0);
-    join(c, 2, 0);
-    expect(c, CLUSTER_MAKE_PLAN);
-    cluster_planned(c, used, 2, 0);
-    expect(c, CLUSTER_SEND_ASSIGN);
-    expect(c, CLUSTER_SEND_ASSIGN);
-    beat(c, 1, 7, true, 100 * MS);
-    ready(c, 1, cluster_epoch(c), 200 * MS);
-    cluster_tick(c, 400 * MS);
-    expect_none(c);
-    ready(c, 2, cluster_epoch(c), 500 * MS);
-    expect(c, CLUSTER_SERVE);
-    cluster_free(c);
-}
-
 static void test_busy_without_progress_is_stuck(void **state)
 {
     (void)state;
@@ -686,7 +664,6 @@ int main(void)
         cmocka_unit_test(test_failing_load_is_held_back),
         cmocka_unit_test(test_guest_must_stay_longer_each_time),
         cmocka_unit_test(test_what_was_lost_is_said_again),
-        cmocka_unit_test(test_ready_before_the_others_is_not_stuck),
         cmocka_unit_test(test_busy_without_progress_is_stuck),
         cmocka_unit_test(test_ready_and_busy_while_others_load),
         cmocka_unit_test(test_odd_times),
