@@ -17,6 +17,7 @@
 #include "client/table.h"
 #include "common/clock.h"
 #include "common/join.h"
+#include "common/machine.h"
 
 #define WORKERS_MAX     32
 #define STALL_NS        UINT64_C(60000000000) /* nothing new for so long */
@@ -127,20 +128,6 @@ static enum exit_code wait_turn(struct demo *d, uint64_t news,
 
 /* --------------------------------------------------------------- start */
 
-static uint64_t memory_available(void)
-{
-    FILE *f = fopen("/proc/meminfo", "r");
-    char line[256];
-    uint64_t kib = 0;
-    while (f && fgets(line, sizeof line, f)) {
-        static const char key[] = "MemAvailable:";
-        if (strncmp(line, key, sizeof key - 1) != 0) continue;
-        kib = strtoull(line + sizeof key - 1, NULL, 10);
-    }
-    if (f) fclose(f);
-    return kib * 1024;
-}
-
 static enum status make_dir(struct demo *d, struct error *err)
 {
     const char *tmp = getenv("TMPDIR");
@@ -221,7 +208,7 @@ static enum exit_code start_all(struct demo *d, struct error *err)
         if (code != EXIT_CODE_OK) return code;
     }
     /* a fair share of what is free, and one for the machine itself */
-    uint64_t share = memory_available() / (d->n_workers + 1u);
+    uint64_t share = machine_memory_available() / (d->n_workers + 1u);
     if (share == 0) share = UINT64_C(1) << 30;
     for (size_t i = 1; i <= d->n_workers && st == ST_OK; i++) {
         st = start_worker(d, i, share, err);

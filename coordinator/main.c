@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "common/machine.h"
 #include "common/options.h"
 #include "coordinator/net.h"
 #include "engine/numerics.h"
@@ -23,27 +24,6 @@ struct settings {
     char host[LIMIT_ADDRESS + 1];
     bool no_local, no_beacon, help, version;
 };
-
-static enum status set_listen(struct settings *s, struct error *err)
-{
-    const char *colon = strrchr(s->listen, ':');
-    const size_t n = colon ? (size_t)(colon - s->listen) : strlen(s->listen);
-    unsigned long port = DEFAULT_PORT;
-    if (colon) {
-        char *end;
-        port = strtoul(colon + 1, &end, 10);
-        if (end == colon + 1 || *end != '\0') port = UINT32_MAX;
-    }
-    if (n == 0 || n > LIMIT_ADDRESS || port > UINT16_MAX) {
-        return error_set(err, ST_USAGE, "--listen %s: ADDRESS or ADDRESS:PORT",
-                         s->listen);
-    }
-    memcpy(s->host, s->listen, n);
-    s->host[n] = '\0';
-    s->o.host = s->host;
-    s->o.port = (uint32_t)port;
-    return ST_OK;
-}
 
 static enum status finish(struct settings *s, size_t n_words, struct error *err)
 {
@@ -73,7 +53,10 @@ static enum status finish(struct settings *s, size_t n_words, struct error *err)
     }
     s->o.local = !s->no_local;
     s->o.beacon = !s->no_beacon;
-    return set_listen(s, err);
+    s->o.host = s->host;
+    s->o.port = DEFAULT_PORT;
+    const enum status st = machine_address(s->listen, s->host, &s->o.port, err);
+    return st == ST_OK ? ST_OK : error_prefix(err, st, "--listen");
 }
 
 /* --help or --version */

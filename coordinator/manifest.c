@@ -23,6 +23,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/files.h"
+
 enum { CELL_MAX = CELL_BYTES_MAX }; /* clang-tidy: the macros are alike */
 _Static_assert(CELL_MAX <= LIMIT_CELL_BYTES, "every cell can be sent");
 
@@ -63,14 +65,6 @@ static enum status fail_memory(struct error *err)
 {
     return error_set(err, ST_NO_MEMORY,
                      "no memory left for the model's hashes");
-}
-
-static enum status fail_errno(struct error *err, const char *path,
-                              const char *doing)
-{
-    char text[96];
-    const char *reason = strerror_r(errno, text, sizeof text);
-    return error_set(err, ST_IO, "%.120s: %s: %s", path, doing, reason);
 }
 
 /* -------------------------------------------------------------- open */
@@ -411,55 +405,6 @@ static enum status snapshot(struct manifest *m, struct buf *b,
     return st;
 }
 
-static bool write_all(int fd, const char *data, size_t n)
-{
-    while (n != 0) {
-        const ssize_t put = write(fd, data, n);
-        if (put < 0 && errno == EINTR) continue;
-        if (put <= 0) return false;
-        data += put;
-        n -= (size_t)put;
-    }
-    return true;
-}
-
-/* The name lasts through a power cut only once its folder is on disk. */
-static bool sync_dir(const char *dir)
-{
-    const int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0) return false;
-    const bool synced = fsync(fd) == 0;
-    close(fd);
-    return synced;
-}
-
-static enum status replace_file(const char *path, const char *temp_path,
-                                const char *dir, const struct buf *b,
-                                struct error *err)
-{
-    char *temp = mem_strndup(temp_path, strlen(temp_path));
-    if (!temp) return fail_memory(err);
-    enum status st = ST_OK;
-    const int fd = mkostemp(temp, O_CLOEXEC);
-    if (fd < 0) {
-        st = fail_errno(err, dir, "cannot be written to");
-        mem_free(temp);
-        return st;
-    }
-    if (!write_all(fd, b->data, b->len) || fsync(fd) != 0) {
-        st = fail_errno(err, temp, "cannot be written");
-    }
-    if (close(fd) != 0 && st == ST_OK) {
-        st = fail_errno(err, temp, "cannot be written");
-    }
-    if (st == ST_OK && (rename(temp, path) != 0 || !sync_dir(dir))) {
-        st = fail_errno(err, path, "cannot be written");
-    }
-    if (st != ST_OK) (void)unlink(temp);
-    mem_free(temp);
-    return st;
-}
-
 enum status manifest_save(struct manifest *m, struct error *err)
 {
     struct buf b;
@@ -468,19 +413,16 @@ enum status manifest_save(struct manifest *m, struct error *err)
     const bool nothing_new = m->n_known == m->n_saved;
     pthread_mutex_unlock(&m->lock);
     if (nothing_new) return ST_OK;
-    char *path = path_of(m, ""), *temp = path_of(m, ".XXXXXX");
-    char *dir = path_of(m, "");
+    char *path = path_of(m, ""), *dir = path_of(m, "");
     buf_init(&b, SIZE_MAX / 2);
     enum status st = ST_OK;
-    if (!path || !temp || !dir || snapshot(m, &b, &n_known) != ST_OK) {
+    if (!path || !dir || snapshot(m, &b, &n_known) != ST_OK) {
         st = fail_memory(err);
         goto done;
     }
     *strrchr(dir, '/') = '\0';
-    /* whether they are there now, the write will tell */
-    (void)mkdir(m->state_dir, 0700);
-    (void)mkdir(dir, 0700);
-    st = replace_file(path, temp, dir, &b, err);
+    st = files_make_dir(dir, err);
+    if (st == ST_OK) st = files_write(path, b.data, b.len, 0600, err);
     if (st != ST_OK) goto done;
     pthread_mutex_lock(&m->lock);
     if (n_known > m->n_saved) m->n_saved = n_known;
@@ -488,7 +430,6 @@ enum status manifest_save(struct manifest *m, struct error *err)
 done:
     buf_fini(&b);
     mem_free(path);
-    mem_free(temp);
     mem_free(dir);
     return st;
 }

@@ -1,6 +1,6 @@
 /* manifest.h - the name (BLAKE2b-256) of every cell of the model being served.
  *
- * Depends on: cell, hash.  Thread: any, several at once; what reads the model
+ * Depends on: cell, hash, files.  Thread: any, several at once; what reads the model
  * may block on the disk and belongs on a loader thread.
  *
  * Hashing a whole model before the first answer would cost minutes, so a cell

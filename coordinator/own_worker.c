@@ -2,9 +2,9 @@
 
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "common/join.h"
+#include "common/machine.h"
 
 static enum status folder(char path[FILES_PATH_BYTES], struct store *s,
                           const char *name, struct error *err)
@@ -28,15 +28,6 @@ enum status own_worker_key(uint8_t pub[KEY_BYTES], struct store *s,
     return ST_OK;
 }
 
-static void host_name(char name[LIMIT_NAME + 1])
-{
-    char host[256] = "";
-    if (gethostname(host, sizeof host - 1) != 0 || host[0] == '\0') {
-        snprintf(host, sizeof host, "coordinator");
-    }
-    snprintf(name, LIMIT_NAME + 1, "%.*s", LIMIT_NAME, host);
-}
-
 enum status own_worker_create(struct child **out, const struct own_worker *w,
                               struct store *s,
                               void (*say)(void *, const char *),
@@ -46,7 +37,7 @@ enum status own_worker_create(struct child **out, const struct own_worker *w,
     struct join j = {.port = w->port};
     const enum status st = folder(state, s, "local", err);
     if (st != ST_OK) return st;
-    host_name(name);
+    machine_name(name, "coordinator");
     snprintf(j.host, sizeof j.host, "%s",
              strcmp(w->listen, "0.0.0.0") == 0 ? "127.0.0.1" : w->listen);
     memcpy(j.key, w->coordinator_key, KEY_BYTES);

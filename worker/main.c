@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "common/files.h"
+#include "common/machine.h"
 #include "common/options.h"
 #include "engine/cpu.h"
 #include "engine/numerics.h"
@@ -43,57 +44,16 @@ static int fail(const struct error *err, enum status st, bool refused)
 
 /* ----------------------------------------------------------- defaults */
 
-/* MemAvailable of /proc/meminfo; 0 if it is not to be found. */
-static uint64_t memory_available(void)
-{
-    FILE *f = fopen("/proc/meminfo", "r");
-    char line[256];
-    uint64_t kib = 0;
-    while (f && fgets(line, sizeof line, f)) {
-        static const char key[] = "MemAvailable:";
-        if (strncmp(line, key, sizeof key - 1) != 0) continue;
-        kib = strtoull(line + sizeof key - 1, NULL, 10);
-    }
-    if (f) fclose(f);
-    return kib * 1024;
-}
-
 static enum status set_name(struct settings *s, struct error *err)
 {
     if (!s->name) {
-        char host[256] = "";
-        if (gethostname(host, sizeof host - 1) != 0 || host[0] == '\0') {
-            snprintf(host, sizeof host, "worker");
-        }
-        snprintf(s->name_text, sizeof s->name_text, "%.*s", LIMIT_NAME, host);
+        machine_name(s->name_text, "worker");
     } else if (s->name[0] == '\0' || strlen(s->name) > LIMIT_NAME) {
         return error_set(err, ST_USAGE, "--name: 1 to %d bytes", LIMIT_NAME);
     } else {
         snprintf(s->name_text, sizeof s->name_text, "%s", s->name);
     }
     s->o.name = s->name_text;
-    return ST_OK;
-}
-
-/* ADDR or ADDR:PORT */
-static enum status set_listen(struct settings *s, struct error *err)
-{
-    const char *colon = strchr(s->listen, ':');
-    const size_t n = colon ? (size_t)(colon - s->listen) : strlen(s->listen);
-    unsigned long port = 0;
-    if (colon) {
-        char *end;
-        port = strtoul(colon + 1, &end, 10);
-        if (end == colon + 1 || *end != '\0') port = UINT32_MAX;
-    }
-    if (n == 0 || n > LIMIT_ADDRESS || port > UINT16_MAX) {
-        return error_set(err, ST_USAGE, "--listen %s: ADDRESS or ADDRESS:PORT",
-                         s->listen);
-    }
-    memcpy(s->listen_host, s->listen, n);
-    s->listen_host[n] = '\0';
-    s->o.listen = s->listen_host;
-    s->o.listen_port = (uint32_t)port;
     return ST_OK;
 }
 
@@ -188,7 +148,11 @@ static enum status finish(struct settings *s, struct error *err)
 {
     enum status st = cpu_isa_wanted(&s->o.shard.isa, err);
     if (st == ST_OK) st = set_name(s, err);
-    if (st == ST_OK) st = set_listen(s, err);
+    s->o.listen = s->listen_host;
+    if (st == ST_OK) {
+        st = machine_address(s->listen, s->listen_host, &s->o.listen_port, err);
+        if (st != ST_OK) error_prefix(err, st, "--listen");
+    }
     if (st == ST_OK && !s->cache) {
         st = files_xdg(s->cache_path, "XDG_CACHE_HOME", ".cache", "", "--cache",
                        err);
@@ -208,7 +172,8 @@ static enum status finish(struct settings *s, struct error *err)
     s->o.trace_path = s->trace;
     if (s->o.shard.n_threads == 0) s->o.shard.n_threads = cpu_cores();
     if (s->o.shard.memory_max == 0) {
-        s->o.shard.memory_max = memory_available() / 100 * MEMORY_PERCENT;
+        s->o.shard.memory_max =
+            machine_memory_available() / 100 * MEMORY_PERCENT;
     }
     if (s->o.shard.memory_max == 0) {
         return error_set(err, ST_USAGE,

@@ -435,7 +435,7 @@ static void test_unwritable(void **state)
     snprintf(under, sizeof under, "%s/state", file);
     assert_ok(manifest_open(&m, g, model_path, under, say, NULL, &rig_err));
     assert_ok(manifest_hash(m, nth(0), hash, &rig_err));
-    assert_fails(manifest_save(m, &rig_err), ST_IO, "cannot be written");
+    assert_fails(manifest_save(m, &rig_err), ST_IO, "cannot be made");
     assert_ok(manifest_hash(m, nth(1), hash, &rig_err));
     manifest_close(m);
     assert_int_equal(unlink(file), 0);
