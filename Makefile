@@ -308,6 +308,7 @@ $(OUT)/%.h.ok: %.h Makefile $(LINT_H)
 	@touch $@
 
 ## mutants: one-line bugs, each of which must turn a named test red
+##   (SHARE=2/4: every fourth of them, from the second on)
 mutants:
 	@MAKE="$(MAKE)" sh tests/mutants/run.sh
 
