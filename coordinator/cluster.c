@@ -29,6 +29,7 @@ struct cluster {
     uint64_t changed_ns;
     bool began;    /* it has planned once: --workers is past */
     bool forgiven; /* those of the epoch that serves */
+    bool proved;   /* it has finished a step */
     uint64_t serving_ns, patience_ns;
     struct records records;
     char why[LIMIT_TEXT + 1];
@@ -433,7 +434,7 @@ static void on_ready(struct cluster *c, struct cluster_node *n,
     c->state = POOL_SERVING;
     c->serving_ns = now_ns;
     c->patience_ns = STUCK_NS;
-    c->forgiven = false;
+    c->forgiven = c->proved = false;
     c->why[0] = '\0';
     act(c, CLUSTER_SERVE);
 }
@@ -602,6 +603,11 @@ void cluster_plan_refused(struct cluster *c, const char *why, uint64_t now_ns)
     set_why(c, why);
 }
 
+void cluster_proved(struct cluster *c)
+{
+    c->proved = true;
+}
+
 void cluster_patience(struct cluster *c, uint64_t step_ns)
 {
     c->patience_ns = step_ns > STUCK_NS ? step_ns : STUCK_NS;
@@ -659,10 +665,11 @@ static bool check_node(struct cluster *c, uint32_t i, uint64_t now_ns)
     return true;
 }
 
-/* A minute of serving together is forgiveness. */
+/* A minute of serving together is forgiveness, if it was not idle: what fails
+ * with every step would be forgiven for ever. */
 static void forgive(struct cluster *c, uint64_t now_ns)
 {
-    if (c->state != POOL_SERVING || c->forgiven ||
+    if (c->state != POOL_SERVING || c->forgiven || !c->proved ||
         now_ns - c->serving_ns < FORGIVE_NS) {
         return;
     }

@@ -144,6 +144,8 @@ void cluster_plan_refused(struct cluster *c, const char *why, uint64_t now_ns);
 void cluster_stopped(struct cluster *c, uint64_t now_ns);
 /* The operator wants another plan: what runs is finished first. */
 void cluster_replan(struct cluster *c, uint64_t now_ns);
+/* A step of the epoch that serves has come through. */
+void cluster_proved(struct cluster *c);
 /* The longest that a step of this epoch may take, from the plan: a node that
  * is busy and gets nowhere for longer (at least 30 s) is as good as silent. */
 void cluster_patience(struct cluster *c, uint64_t step_ns);

@@ -255,6 +255,7 @@ void core_result(struct pool_host *p, const uint8_t key[KEY_BYTES],
     }
     struct arrival a = {.p = p, .result = r, .flight = f, .tensor = tensor};
     p->blame = 0;
+    cluster_proved(p->cluster);
     p->totals.compute_ns += r->compute_ns;
     const bool known = sched_done(p->sched, r->step, take_row, &a);
     f->step = 0;

@@ -1,7 +1,7 @@
 /* manifest.h - the name (BLAKE2b-256) of every cell of the model being served.
  *
- * Depends on: cell, hash, files.  Thread: any, several at once; what reads the model
- * may block on the disk and belongs on a loader thread.
+ * Depends on: cell, hash, files.  Thread: any, several at once; what reads the
+ * model may block on the disk and belongs on a loader thread.
  *
  * Hashing a whole model before the first answer would cost minutes, so a cell
  * is hashed when it is first served, and remembered: in memory, and by

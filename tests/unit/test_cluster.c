@@ -386,6 +386,46 @@ static void test_failing_load_is_held_back(void **state)
     cluster_free(c);
 }
 
+/* Served for a minute after a failure: is the next one the first again? */
+static uint64_t hold_after_a_minute(bool worked)
+{
+    struct cluster *c = serving(1);
+    uint64_t now = 0;
+    for (uint32_t i = 0; i < 2; i++) {
+        cluster_overdue(c, cluster_node(c, 0)->id, "hangs", now);
+        drop_actions(c);
+        rejoin(c, 1, 20 + i, now);
+        const uint64_t held = cluster_node(c, 0)->held_ns - now;
+        if (i == 1) {
+            cluster_free(c);
+            return held;
+        }
+        const uint32_t used[] = {cluster_node(c, 0)->id};
+        for (const uint64_t end = now + held; now <= end; now += 500 * MS) {
+            beat(c, 1, 0, false, now);
+            cluster_tick(c, now);
+        }
+        drop_actions(c);
+        cluster_planned(c, used, 1, now);
+        drop_actions(c);
+        ready(c, 1, cluster_epoch(c), now);
+        assert_int_equal(cluster_state(c), POOL_SERVING);
+        if (worked) cluster_proved(c);
+        for (uint32_t k = 0; k < 130; k++, now += 500 * MS) {
+            beat(c, 1, 0, false, now);
+            cluster_tick(c, now);
+        }
+    }
+    return 0;
+}
+
+static void test_an_idle_minute_forgives_nothing(void **state)
+{
+    (void)state;
+    assert_int_equal(hold_after_a_minute(true), 1000 * MS);
+    assert_int_equal(hold_after_a_minute(false), 2000 * MS);
+}
+
 /* Others serve; this one comes and goes. */
 static void test_guest_must_stay_longer_each_time(void **state)
 {
@@ -662,6 +702,7 @@ int main(void)
         cmocka_unit_test(test_restart_and_repeated_hello),
         cmocka_unit_test(test_failure_stall_and_overdue),
         cmocka_unit_test(test_failing_load_is_held_back),
+        cmocka_unit_test(test_an_idle_minute_forgives_nothing),
         cmocka_unit_test(test_guest_must_stay_longer_each_time),
         cmocka_unit_test(test_what_was_lost_is_said_again),
         cmocka_unit_test(test_busy_without_progress_is_stuck),
