@@ -23,13 +23,12 @@
 #include "worker/progress.h"
 #include "worker/remember.h"
 
-#define TICK_MS        500
-#define UNHEARD_HELLOS 5  /* a second each, then it is said */
-#define BURST          64 /* messages of the compute thread in one turn */
-#define LINGER_MS      500
-#define CONTROL_QUEUE  256
-#define DATA_QUEUE     1024
-#define BULK_QUEUE     64
+#define TICK_MS       500
+#define BURST         64 /* messages of the compute thread in one turn */
+#define LINGER_MS     500
+#define CONTROL_QUEUE 256
+#define DATA_QUEUE    1024
+#define BULK_QUEUE    64
 
 struct worker {
     const struct worker_options *o;
@@ -42,7 +41,7 @@ struct worker {
     uint32_t data_port;
     struct link link;
     struct echo echo;
-    uint64_t boot_id, n_beats, n_unheard;
+    uint64_t boot_id, n_beats;
     struct exec *exec;
     struct cache *cache;
     struct fetch *fetch; /* while loading */
@@ -541,7 +540,6 @@ static void on_control(void *arg, struct net_socket *s,
         say(w, "from the coordinator: %s", err.text);
         return;
     }
-    w->n_unheard = 0;
     if (w->link.state != LINK_JOINING) link_heard(&w->link, clock_now_ns());
     if (m.kind == WIRE_WELCOME)
         on_welcome(w, &m.welcome);
@@ -567,13 +565,6 @@ static void act(struct worker *w, enum link_action action)
         break;
     case LINK_SEND_HELLO:
         send_hello(w);
-        if (++w->n_unheard == UNHEARD_HELLOS) {
-            say(w,
-                "no answer from %s yet: is the coordinator running, can "
-                "this machine reach that TCP port, and was its key not "
-                "revoked? Trying on",
-                w->coordinator);
-        }
         break;
     case LINK_SEND_HEARTBEAT:
         send_heartbeat(w);
