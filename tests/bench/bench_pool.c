@@ -1,6 +1,8 @@
 /* bench_pool.c - what a second worker brings: tokens a second of two workers
  * of one thread against one, with the same number of rows in each step, on
- * loopback and over links of 1 Gbit/s.  Prints a table; asserts no speed.
+ * loopback and over links of 1 Gbit/s; and what a hop costs on the wire, as
+ * payload of frames, before encryption and TCP.  Prints tables; asserts no
+ * speed.
  *
  *   bench_pool [LAYERS]    of a model of some 25 MiB a layer; default 8 */
 #include <stdarg.h>
@@ -11,6 +13,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "common/clock.h"
 #include "tests/lib/lan.h"
@@ -74,6 +77,45 @@ static double measure(uint32_t n_streams, double *rows)
     return made / s;
 }
 
+/* What the first stage has sent on: "NS sent STEP STAGE ROWS HEADER TENSOR". */
+struct wire {
+    uint64_t messages, rows, header, tensor, steps;
+};
+static void read_trace(struct wire *w, const char *path)
+{
+    char line[200];
+    FILE *f = fopen(path, "r");
+    assert_non_null(f);
+    while (fgets(line, sizeof line, f)) {
+        char *at = strstr(line, " end ");
+        w->steps += at != NULL;
+        at = strstr(line, " sent ");
+        if (!at) continue;
+        uint64_t v[5];
+        at += strlen(" sent ");
+        for (int i = 0; i < 5; i++) v[i] = strtoull(at, &at, 10);
+        w->messages++;
+        w->rows += v[2];
+        w->header += v[3];
+        w->tensor += v[4];
+    }
+    fclose(f);
+}
+
+static void print_wire(const struct wire *w)
+{
+    const double rows = (double)w->rows, m = (double)w->messages;
+    const double width = (double)w->tensor / rows / sizeof(float);
+    printf("\nwire, a hop: d = %.0f; %.1f bytes a row (tensor %.1f, header "
+           "%.1f), of which 4d + 64 + 200 a message allow %.1f; %.2f rows a "
+           "message, %.2f messages a step\n",
+           width, (double)(w->tensor + w->header) / rows,
+           (double)w->tensor / rows, (double)w->header / rows,
+           4 * width + 64 + 200 * m / rows, rows / m, m / (double)w->steps);
+}
+
+static struct wire wire_cost; /* of two workers on loopback */
+
 static void one_pool(const char *link, uint32_t n_workers, double speed[2],
                      double rows[2])
 {
@@ -92,10 +134,20 @@ static void one_pool(const char *link, uint32_t n_workers, double speed[2],
     lan_serve(&pool, cli_path("model.gguf"),
               (const char *const[]){"--workers", n, "--ctx", "256", "--plan",
                                     cli_path("plan.json"), NULL});
-    lan_join_all(&pool, n_workers);
+    for (uint32_t i = 1; i <= n_workers; i++) {
+        lan_join(&pool, i,
+                 i == 1 ? (const char *const[]){"--trace",
+                                                lan_path(&pool, "trace"), NULL}
+                        : NULL);
+    }
     lan_wait_state(&pool, "serving");
     speed[0] = measure(4, &rows[0]);
     speed[1] = measure(8, &rows[1]);
+    if (n_workers == 2 && !shaped) {
+        struct wire w = {0};
+        read_trace(&w, lan_path(&pool, "trace"));
+        wire_cost = w;
+    }
     lan_end(&pool);
 }
 
@@ -126,6 +178,7 @@ static void bench(void **state)
     netns_rate(&net, 1000);
     compare("1 Gbit/s");
     netns_end(&net);
+    print_wire(&wire_cost);
     cli_end();
 }
 
