@@ -19,9 +19,14 @@
 #include "tests/lib/lan.h"
 #include "tests/lib/netns.h"
 
-#define STREAMS_MAX 8
-#define N_STEPS     4 /* in flight: with 8 streams two rows each */
+#define STREAMS_MAX 32
+#define N_STEPS     4 /* in flight: 1, 2, 8 rows each */
 #define N_TOKENS    48
+
+/* Of one row, steps are bound by memory, which all workers of one machine
+ * share; of eight, by computing. */
+static const uint32_t streams[] = {4, 8, STREAMS_MAX};
+#define N_STREAMS COUNT_OF(streams)
 
 static struct netns net;
 static struct lan pool;
@@ -116,8 +121,8 @@ static void print_wire(const struct wire *w)
 
 static struct wire wire_cost; /* of two workers on loopback */
 
-static void one_pool(const char *link, uint32_t n_workers, double speed[2],
-                     double rows[2])
+static void one_pool(const char *link, uint32_t n_workers, double *speed,
+                     double *rows)
 {
     char n[8];
     const bool shaped = link[0] != 'l';
@@ -141,8 +146,9 @@ static void one_pool(const char *link, uint32_t n_workers, double speed[2],
                         : NULL);
     }
     lan_wait_state(&pool, "serving");
-    speed[0] = measure(4, &rows[0]);
-    speed[1] = measure(8, &rows[1]);
+    for (size_t k = 0; k < N_STREAMS; k++) {
+        speed[k] = measure(streams[k], &rows[k]);
+    }
     if (n_workers == 2 && !shaped) {
         struct wire w = {0};
         read_trace(&w, lan_path(&pool, "trace"));
@@ -153,11 +159,11 @@ static void one_pool(const char *link, uint32_t n_workers, double speed[2],
 
 static void compare(const char *link)
 {
-    double one[2], two[2], r1[2], r2[2];
+    double one[N_STREAMS], two[N_STREAMS], r1[N_STREAMS], r2[N_STREAMS];
     one_pool(link, 1, one, r1);
     one_pool(link, 2, two, r2);
-    for (int k = 0; k < 2; k++) {
-        printf("%-10s %8d %11.1f %6.1f %12.1f %6.1f %8.2f\n", link, 4 << k,
+    for (size_t k = 0; k < N_STREAMS; k++) {
+        printf("%-10s %8u %11.1f %6.1f %12.1f %6.1f %8.2f\n", link, streams[k],
                one[k], r1[k], two[k], r2[k], two[k] / one[k]);
     }
     fflush(stdout);
