@@ -12,6 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "tests/lib/fake_http.h"
 #include "tests/lib/gen_model.h"
 
 #define FILE_MAX (256u << 20)
@@ -106,7 +107,9 @@ struct outcome cli_run_in(const char *const *prefix, const struct command *with,
     c.argv = argv;
     struct outcome o;
     struct error err;
+    fake_http_turn();
     if (run_command(&o, &c, &err) != ST_OK) fail_msg("%s", err.text);
+    fake_http_turn();
     if (o.timed_out) {
         fail_msg("potluck %s did not end; stdout: %.200s; stderr: %.500s",
                  args[0] ? args[0] : "", o.out.data, o.err.data);

@@ -50,6 +50,14 @@ static bool read_request(struct fake_conn *c)
     }
 }
 
+static pthread_mutex_t turn = PTHREAD_MUTEX_INITIALIZER;
+
+void fake_http_turn(void)
+{
+    pthread_mutex_lock(&turn);
+    pthread_mutex_unlock(&turn);
+}
+
 static void *serve(void *arg)
 {
     (void)arg;
@@ -63,8 +71,10 @@ static void *serve(void *arg)
         if (c.fd < 0) continue;
         buf_init(&c.request, REQUEST_MAX);
         if (read_request(&c)) {
+            pthread_mutex_lock(&turn);
             server.handler(&c, server.arg);
             server.n++;
+            pthread_mutex_unlock(&turn);
         }
         buf_fini(&c.request);
         /* what was sent must arrive before the reset */

@@ -24,6 +24,11 @@ unsigned fake_http_stop(void);
 /* "http://127.0.0.1:PORT"; the port is nobody's after fake_http_stop. */
 const char *fake_http_url(void);
 
+/* What the test wrote before this call, a handler that begins later sees; what
+ * a handler wrote that has ended, the test sees after it. cli_run calls it
+ * before and after the program. */
+void fake_http_turn(void);
+
 /* For handlers. A peer that is gone is no matter. */
 void fake_send(struct fake_conn *c, const void *bytes, size_t n);
 void fake_text(struct fake_conn *c, const char *text);

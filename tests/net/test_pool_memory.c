@@ -46,7 +46,7 @@ static uint64_t check_peak(const char *when, uint64_t planned)
     const uint64_t peak = lan_peak_bytes(pool.workers[1]);
     print_message("%s: peak %.1f MiB, planned %.1f MiB\n", when,
                   (double)peak / 0x1p20, (double)planned / 0x1p20);
-    if (MEASURES) assert_true(peak <= planned + SLACK);
+    assert_true(peak <= planned + SLACK);
     return peak;
 }
 
@@ -56,6 +56,10 @@ static void test_load_and_full_cache(void **state)
     static char prompt[WORDS * 3];
     char name[32];
     pid_t pid[MANY];
+    if (!MEASURES) {
+        print_message("sanitizers take memory of their own: not measured\n");
+        return;
+    }
     for (size_t i = 0; i < WORDS; i++) memcpy(prompt + 3 * i, "ab ", 3);
     prompt[sizeof prompt - 1] = '\0';
     cli_begin();
