@@ -69,11 +69,12 @@ class Attention(nn.Module):
         q = self.q(x).view(n, t, c.n_head, c.head_dim).transpose(1, 2)
         k = self.k(x).view(n, t, c.n_head_kv, c.head_dim).transpose(1, 2)
         v = self.v(x).view(n, t, c.n_head_kv, c.head_dim).transpose(1, 2)
-        q, k = rotate(q, cos, sin), rotate(k, cos, sin)
+        q = rotate(q, cos, sin) / math.sqrt(c.head_dim)
+        k = rotate(k, cos, sin)
         share = c.n_head // c.n_head_kv  # query heads of one k/v head
         k = k.repeat_interleave(share, 1)
         v = v.repeat_interleave(share, 1)
-        s = q @ k.transpose(-1, -2) / math.sqrt(c.head_dim) + mask
+        s = q @ k.transpose(-1, -2) + mask
         y = torch.softmax(s, -1) @ v
         return self.o(y.transpose(1, 2).reshape(n, t, -1))
 
