@@ -50,10 +50,18 @@ bool tokenizer_add_eos(const struct tokenizer *t);
 bool tokenizer_is_end(const struct tokenizer *t, int32_t id);
 enum token_kind tokenizer_kind(const struct tokenizer *t, int32_t id);
 
+struct tokenize_span { /* bytes [begin, end) of the text */
+    size_t begin, end;
+};
+
 struct tokenize_options {
     bool bos;     /* put BOS (and, if the file says so, EOS) around the text */
     bool special; /* text of control tokens becomes those tokens; without it
                      user text can never become a control token */
+    /* With special: text that no control token may touch, in ascending order
+     * and disjoint: what users typed into a template.  Borrowed. */
+    const struct tokenize_span *plain;
+    size_t n_plain;
 };
 
 /* Appends to *out, or leaves it as it was.  Any bytes are accepted: what is
