@@ -433,14 +433,33 @@ struct gguf_str tokenizer_piece(const struct tokenizer *t, int32_t id)
                              t->offset[id + 1] - t->offset[id]};
 }
 
+/* The end of the stretch from `at` on that control tokens may be looked for
+ * in; `at` itself if it lies in a plain span. *next is a cursor into the
+ * spans, for calls with ascending `at`. */
+static size_t special_end(const struct tokenize_options *o, size_t *next,
+                          size_t at, size_t n)
+{
+    /* An empty span has no byte that could be touched. */
+    while (*next < o->n_plain && (o->plain[*next].end <= at ||
+                                  o->plain[*next].end <= o->plain[*next].begin))
+        ++*next;
+    if (*next == o->n_plain || o->plain[*next].begin >= n) return n;
+    return o->plain[*next].begin > at ? o->plain[*next].begin : at;
+}
+
 /* Text between control tokens becomes ids part by part. */
 static enum status encode_parts(const struct tokenizer *t, const char *text,
-                                size_t n, bool special, struct tokens *out)
+                                size_t n,
+                                const struct tokenize_options *options,
+                                struct tokens *out)
 {
-    size_t start = 0;
-    for (size_t at = 0; special && at < n;) {
+    size_t start = 0, next_span = 0;
+    for (size_t at = 0; options->special && at < n;) {
+        const size_t end = special_end(options, &next_span, at, n);
         int32_t id;
-        const size_t len = matcher_longest(&t->control, text + at, n - at, &id);
+        const size_t len =
+            end > at ? matcher_longest(&t->control, text + at, end - at, &id)
+                     : 0;
         if (len == 0) {
             at++;
             continue;
@@ -467,7 +486,7 @@ enum status tokenizer_encode(const struct tokenizer *t, const char *text,
     const size_t n_before = out->n;
     enum status st = ST_OK;
     if (options.bos && t->bos >= 0) st = tokens_push(out, t->bos);
-    if (st == ST_OK) st = encode_parts(t, text, n, options.special, out);
+    if (st == ST_OK) st = encode_parts(t, text, n, &options, out);
     if (st == ST_OK && options.bos && t->add_eos) {
         st = tokens_push(out, t->eos);
     }

@@ -58,8 +58,9 @@ struct tokenize_options {
     bool bos;     /* put BOS (and, if the file says so, EOS) around the text */
     bool special; /* text of control tokens becomes those tokens; without it
                      user text can never become a control token */
-    /* With special: text that no control token may touch, in ascending order
-     * and disjoint: what users typed into a template.  Borrowed. */
+    /* With special: bytes that no control token may contain one of, in
+     * ascending order and disjoint: what users typed into a template.  They
+     * change nothing else: a word across a border is one word.  Borrowed. */
     const struct tokenize_span *plain;
     size_t n_plain;
 };

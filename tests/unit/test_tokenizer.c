@@ -34,7 +34,7 @@ static struct tokens encode(const struct tokenizer *t, const char *text,
 {
     struct tokens out = {0};
     struct error err;
-    const struct tokenize_options options = {bos, special};
+    const struct tokenize_options options = {.bos = bos, .special = special};
     if (tokenizer_encode(t, text, n, options, &out, &err) != ST_OK) {
         fail_msg("%s", err.text);
     }
@@ -149,6 +149,71 @@ static void test_special(void **state)
     struct tokens got = encode(t, "<|im_end|>", 10, false, false);
     for (size_t i = 0; i < got.n; i++) assert_int_not_equal(got.id[i], end);
     tokens_fini(&got);
+    tokenizer_free(t);
+}
+
+/* Text typed by users (between { and }) is not read as control tokens, and
+ * else is text like any other. */
+static void test_plain_spans(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text, *want;
+    } row[] = {
+        {"{<s>}", S "|<s|>|"},
+        {"{}<s>", "<s>|"},
+        {"<s>{}", "<s>|"},
+        {"{a}<s>{a}", S "a|<s>|" S "a|"},
+        /* touched at its beginning, middle, end, or by an empty span */
+        {"{<}s>", S "|<s|>|"},
+        {"<{s}>", S "|<s|>|"},
+        {"<s{>}", S "|<s|>|"},
+        {"<{}s>", "<s>|"},
+        {"{}<{}s{}>{}", "<s>|"},
+        /* the longest that does not touch */
+        {"<|x|>{y}", "<|x|>|" S "|<0x79>|"},
+        {"<|x|>y{y}", "<|x|>y|" S "|<0x79>|"},
+        {"{<|x|>}y", S "|<|<0x7C>|<0x78>|<0x7C>|>|<0x79>|"},
+        {"{<|x|>}<|x|>", S "|<|<0x7C>|<0x78>|<0x7C>|>|<|x|>|"},
+        {"<|x|>{a<s>a}</s>{</s>}<s>",
+         "<|x|>|" S "a|<s|>|a|</s>|" S "|<|<0x2F>|s|>|<s>|"},
+        /* words over borders, user-defined tokens everywhere */
+        {"{a}bc", S "abc|"},
+        {"a{b}{}{c}", S "abc|"},
+        {"{[u}d]", S "|[ud]|"},
+        {"{[ud]d}<s>", S "|[ud]d|<s>|"},
+    };
+    const struct vocab_spec spec = small_spec();
+    struct tokenizer *t = create(&spec);
+    for (size_t i = 0; i < COUNT_OF(row); i++) {
+        struct tokenize_span span[8];
+        char text[64], line[256] = "";
+        size_t n = 0, n_span = 0, len = 0;
+        for (const char *p = row[i].text; *p; p++) {
+            if (*p == '{') {
+                span[n_span].begin = n;
+            } else if (*p == '}') {
+                span[n_span++].end = n;
+            } else {
+                text[n++] = *p;
+            }
+        }
+        const struct tokenize_options options = {
+            .special = true, .plain = span, .n_plain = n_span};
+        struct tokens got = {0};
+        struct error err;
+        assert_int_equal(tokenizer_encode(t, text, n, options, &got, &err),
+                         ST_OK);
+        for (size_t k = 0; k < got.n; k++) {
+            const struct gguf_str s = tokenizer_piece(t, got.id[k]);
+            len += (size_t)snprintf(line + len, sizeof line - len, "%.*s|",
+                                    (int)s.len, s.data);
+        }
+        if (strcmp(line, row[i].want) != 0) {
+            fail_msg("%s: got %s, want %s", row[i].text, line, row[i].want);
+        }
+        tokens_fini(&got);
+    }
     tokenizer_free(t);
 }
 
@@ -306,6 +371,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_known_answers),
         cmocka_unit_test(test_special),
+        cmocka_unit_test(test_plain_spans),
         cmocka_unit_test(test_facts),
         cmocka_unit_test(test_unknown),
         cmocka_unit_test(test_against_definition),
