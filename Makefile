@@ -84,7 +84,7 @@ BASE_LDFLAGS := -pie -Wl,-z,relro,-z,now,--as-needed -pthread \
   $(SANITIZE.$(BUILD)) $(LDFLAGS)
 OPENBLAS_LIBS ?= -lopenblas
 LIBS := $(OPENBLAS_LIBS) -lprotobuf-c -ljansson -lsodium -lzmq -luv \
-  -lmicrohttpd -lcurl -lm
+  -lmicrohttpd -lcurl -lpcre2-8 -lutf8proc -lm
 
 # One instruction set a file, named by its suffix; a file compiles to nothing
 # on another architecture, so no flags there.

@@ -10,7 +10,7 @@ set -eu
 
 demo="gcc libc6-dev make git pkg-config libopenblas-serial-dev libjansson-dev
     libprotobuf-c-dev protobuf-c-compiler libsodium-dev libzmq3-dev libuv1-dev
-    libmicrohttpd-dev libcurl4-gnutls-dev"
+    libmicrohttpd-dev libcurl4-gnutls-dev libpcre2-dev libutf8proc-dev"
 check="$demo libcmocka-dev clang libclang-rt-dev clang-format clang-tidy
     cppcheck valgrind gcc-aarch64-linux-gnu libc6-dev-arm64-cross
     util-linux debootstrap iproute2 procps"

@@ -16,9 +16,21 @@
  * their text: the ends of ChatML, Gemma, Llama 3, Phi 3, DeepSeek and the
  * GPT family. */
 static const char *const end_names[] = {
-    "<end_of_turn>", "<|im_end|>",    "<|eot_id|>",      "<|eom_id|>",
-    "<|end|>",       "<|endoftext|>", "<|return|>",      "<|call|>",
-    "<EOT>",         "_<EOT>",        "<|end_of_text|>",
+    "<end_of_turn>",
+    "<|im_end|>",
+    "<|eot_id|>",
+    "<|eom_id|>",
+    "<|end|>",
+    "<|endoftext|>",
+    "<|return|>",
+    "<|call|>",
+    "<EOT>",
+    "_<EOT>",
+    "<|end_of_text|>",
+    /* with U+FF5C and U+2581 */
+    "<\xef\xbd\x9c"
+    "end\xe2\x96\x81of\xe2\x96\x81sentence\xef\xbd\x9c>",
+    "<|END_OF_TURN_TOKEN|>",
 };
 _Static_assert(COUNT_OF(end_names) + 3 <= END_IDS_MAX,
                "with EOS, EOT and EOM there is room");
@@ -75,21 +87,29 @@ static bool str_is(struct gguf_str s, const char *want)
     return s.len == strlen(want) && memcmp(s.data, want, s.len) == 0;
 }
 
-static enum status check_model(const struct gguf *g, struct error *err)
+/* Which of the two tokenizers it is, and how BPE cuts its text. */
+static enum status read_model(struct tokenizer *t, const struct gguf *g,
+                              struct error *err)
 {
-    struct gguf_str model, pre = {"", 0};
+    struct gguf_str model, pre = {"default", strlen("default")};
     enum status st = gguf_get_str(g, KEY("model"), &model, err);
     if (st != ST_OK || str_is(model, "llama")) return st;
-    st = gguf_get_str(g, KEY("pre"), &pre, NULL);
-    if (st != ST_OK) {
+    if (!str_is(model, "gpt2")) {
         return error_set(err, ST_UNSUPPORTED,
                          "tokenizer %s is not supported; use a model with a "
-                         "SentencePiece (\"llama\") tokenizer",
+                         "SentencePiece (\"llama\") or byte-level BPE "
+                         "(\"gpt2\") tokenizer",
                          quote(model).text);
     }
+    t->is_bpe = true;
+    st = gguf_get_str(g, KEY("pre"), &pre, err);
+    if (st != ST_OK && st != ST_NOT_FOUND) return st;
+    st = pre_create(&t->pre, pre.data, pre.len, err);
+    if (st != ST_NOT_FOUND) return st;
     return error_set(err, ST_UNSUPPORTED,
                      "tokenizer %s with pre-tokenizer %s is not supported; "
-                     "use a model with a SentencePiece (\"llama\") tokenizer",
+                     "use a model with the one of Llama 3 (llama-bpe), Qwen "
+                     "(qwen2), GPT-2 or Mistral (tekken)",
                      quote(model).text, quote(pre).text);
 }
 
@@ -160,14 +180,11 @@ static enum status read_pieces(struct tokenizer *t,
 
 static enum status read_scores(struct tokenizer *t,
                                const struct gguf_array *scores,
-                               const struct gguf_array *kinds,
                                struct error *err)
 {
     t->score = mem_zalloc_array(t->n_vocab, sizeof *t->score);
-    t->kind = mem_zalloc(t->n_vocab);
-    if (!t->score || !t->kind) {
-        return error_set(err, ST_NO_MEMORY, "vocabulary of %u tokens",
-                         t->n_vocab);
+    if (!t->score) {
+        return error_set(err, ST_NO_MEMORY, "scores of %u tokens", t->n_vocab);
     }
     for (uint32_t id = 0; id < t->n_vocab; id++) {
         t->score[id] = gguf_array_f32(scores, id);
@@ -177,6 +194,18 @@ static enum status read_scores(struct tokenizer *t,
                                            "a number",
                              id);
         }
+    }
+    return ST_OK;
+}
+
+static enum status read_kinds(struct tokenizer *t,
+                              const struct gguf_array *kinds, struct error *err)
+{
+    t->kind = mem_zalloc(t->n_vocab);
+    if (!t->kind) {
+        return error_set(err, ST_NO_MEMORY, "types of %u tokens", t->n_vocab);
+    }
+    for (uint32_t id = 0; id < t->n_vocab; id++) {
         const int32_t kind = gguf_array_i32(kinds, id);
         if (kind < TOKEN_UNDEFINED || kind > TOKEN_BYTE) {
             return error_set(err, ST_INVALID,
@@ -193,12 +222,14 @@ static enum status read_scores(struct tokenizer *t,
 static enum status read_vocab(struct tokenizer *t, const struct gguf *g,
                               struct error *err)
 {
-    const struct gguf_array *tokens, *scores, *kinds;
+    const struct gguf_array *tokens, *scores = NULL, *kinds;
     enum status st =
         gguf_get_array(g, KEY("tokens"), GGUF_STRING, &tokens, err);
     if (st != ST_OK) return st;
-    st = gguf_get_array(g, KEY("scores"), GGUF_F32, &scores, err);
-    if (st != ST_OK) return st;
+    if (!t->is_bpe) { /* it has merges instead */
+        st = gguf_get_array(g, KEY("scores"), GGUF_F32, &scores, err);
+        if (st != ST_OK) return st;
+    }
     st = gguf_get_array(g, KEY("token_type"), GGUF_I32, &kinds, err);
     if (st != ST_OK) return st;
 
@@ -211,16 +242,18 @@ static enum status read_vocab(struct tokenizer *t, const struct gguf *g,
                          KEY("tokens") " has %llu tokens, the limit is %u",
                          (unsigned long long)n, TOKENIZER_VOCAB_MAX);
     }
-    if (gguf_array_len(scores) != n || gguf_array_len(kinds) != n) {
+    const uint64_t n_scores = scores ? gguf_array_len(scores) : n;
+    if (n_scores != n || gguf_array_len(kinds) != n) {
         return error_set(
             err, ST_INVALID,
             "the file has %llu tokens, but %llu scores and %llu token types",
-            (unsigned long long)n, (unsigned long long)gguf_array_len(scores),
+            (unsigned long long)n, (unsigned long long)n_scores,
             (unsigned long long)gguf_array_len(kinds));
     }
     t->n_vocab = (uint32_t)n;
     st = read_pieces(t, tokens, err);
-    return st == ST_OK ? read_scores(t, scores, kinds, err) : st;
+    if (st == ST_OK && scores) st = read_scores(t, scores, err);
+    return st == ST_OK ? read_kinds(t, kinds, err) : st;
 }
 
 /* ---- what single tokens mean ------------------------------------------- */
@@ -246,7 +279,11 @@ int token_byte(struct gguf_str piece)
 static enum status find_bytes(struct tokenizer *t, struct error *err)
 {
     int n = 0;
-    for (int b = 0; b < 256; b++) t->byte_id[b] = -1;
+    for (int b = 0; b < 256; b++) {
+        const char byte = (char)b;
+        t->byte_id[b] = t->is_bpe ? vocab_find(t, &byte, 1) : -1;
+        if (t->byte_id[b] >= 0) n++;
+    }
     for (uint32_t id = 0; id < t->n_vocab; id++) {
         if (t->kind[id] != TOKEN_BYTE) continue;
         const struct gguf_str s = tokenizer_piece(t, (int32_t)id);
@@ -304,7 +341,7 @@ static void add_named_ends(struct tokenizer *t)
 static enum status read_ids(struct tokenizer *t, const struct gguf *g,
                             struct error *err)
 {
-    /* SentencePiece's own ids where the file names none. */
+    /* SentencePiece's own ids where the file names none; BPE has no such. */
     const struct {
         const char *key;
         int32_t usual;
@@ -316,8 +353,9 @@ static enum status read_ids(struct tokenizer *t, const struct gguf *g,
         {KEY("eos_token_id"), 2, TOKEN_CONTROL, &t->eos},
     };
     for (size_t i = 0; i < COUNT_OF(named); i++) {
-        const enum status st = read_id(t, g, named[i].key, named[i].usual,
-                                       named[i].kind, named[i].out, err);
+        const enum status st =
+            read_id(t, g, named[i].key, t->is_bpe ? -1 : named[i].usual,
+                    named[i].kind, named[i].out, err);
         if (st != ST_OK) return st;
     }
     make_control(t, t->bos);
@@ -338,11 +376,14 @@ static enum status read_ids(struct tokenizer *t, const struct gguf *g,
 static enum status read_flags(struct tokenizer *t, const struct gguf *g,
                               struct error *err)
 {
-    enum status st = read_flag(g, KEY("add_bos_token"), true, &t->add_bos, err);
+    const bool usual_bos = !t->is_bpe || pre_facts(t->pre).add_bos;
+    enum status st =
+        read_flag(g, KEY("add_bos_token"), usual_bos, &t->add_bos, err);
     if (st != ST_OK) return st;
     st = read_flag(g, KEY("add_eos_token"), false, &t->add_eos, err);
     if (st != ST_OK) return st;
-    st = read_flag(g, KEY("add_space_prefix"), true, &t->add_space_prefix, err);
+    st = read_flag(g, KEY("add_space_prefix"), !t->is_bpe, &t->add_space_prefix,
+                   err);
     t->add_bos &= t->bos >= 0;
     t->add_eos &= t->eos >= 0;
     return st;
@@ -353,17 +394,17 @@ static enum status read_flags(struct tokenizer *t, const struct gguf *g,
 enum status tokenizer_create(struct tokenizer **out, const struct gguf *g,
                              struct error *err)
 {
-    enum status st = check_model(g, err);
-    if (st != ST_OK) return st;
     struct tokenizer *t = mem_zalloc(sizeof *t);
     if (!t) {
         return error_set(err, ST_NO_MEMORY, "tokenizer: %zu bytes", sizeof *t);
     }
-    st = read_vocab(t, g, err);
+    enum status st = read_model(t, g, err);
+    if (st == ST_OK) st = read_vocab(t, g, err);
     if (st == ST_OK) st = read_ids(t, g, err);
     if (st == ST_OK) st = read_flags(t, g, err);
-    if (st == ST_OK) st = find_bytes(t, err);
     if (st == ST_OK) st = vocab_index(t, err);
+    if (st == ST_OK) st = find_bytes(t, err);
+    if (st == ST_OK && t->is_bpe) st = bpe_read_merges(t, g, err);
     if (st != ST_OK) {
         tokenizer_free(t);
         return st;
@@ -376,6 +417,7 @@ void tokenizer_free(struct tokenizer *t)
 {
     if (!t) return;
     vocab_fini(t);
+    bpe_fini(t);
     mem_free(t->arena);
     mem_free(t->offset);
     mem_free(t->score);
@@ -447,6 +489,14 @@ static size_t special_end(const struct tokenize_options *o, size_t *next,
     return o->plain[*next].begin > at ? o->plain[*next].begin : at;
 }
 
+static enum status encode_text(const struct tokenizer *t, const char *text,
+                               size_t n, struct tokens *out)
+{
+    if (n == 0) return ST_OK;
+    return t->is_bpe ? bpe_encode(t, text, n, out)
+                     : spm_encode(t, text, n, out);
+}
+
 /* Text between control tokens becomes ids part by part. */
 static enum status encode_parts(const struct tokenizer *t, const char *text,
                                 size_t n,
@@ -464,14 +514,13 @@ static enum status encode_parts(const struct tokenizer *t, const char *text,
             at++;
             continue;
         }
-        enum status st = ST_OK;
-        if (at > start) st = spm_encode(t, text + start, at - start, out);
+        enum status st = encode_text(t, text + start, at - start, out);
         if (st == ST_OK) st = tokens_push(out, id);
         if (st != ST_OK) return st;
         at += len;
         start = at;
     }
-    return n > start ? spm_encode(t, text + start, n - start, out) : ST_OK;
+    return encode_text(t, text + start, n - start, out);
 }
 
 enum status tokenizer_encode(const struct tokenizer *t, const char *text,

@@ -3,7 +3,8 @@
  * Depends on: common, gguf.  Thread: create and free one; between them
  * read-only, so any (a struct detokenizer belongs to its owner).
  *
- * SentencePiece ("llama") only, so far; byte-level BPE is refused by name. */
+ * SentencePiece ("llama") and byte-level BPE ("gpt2") with the
+ * pre-tokenizers of tokenizer_pre.c. */
 #ifndef ENGINE_TOKENIZER_H
 #define ENGINE_TOKENIZER_H
 
@@ -33,7 +34,7 @@ void tokens_fini(struct tokens *t);
 NODISCARD enum status tokens_push(struct tokens *t, int32_t id);
 
 /* Copies what it needs; g may be closed afterwards.  ST_UNSUPPORTED names a
- * tokenizer that is not built ("gpt2", pre-tokenizer "llama-bpe"). */
+ * tokenizer or pre-tokenizer that is not built. */
 NODISCARD enum status tokenizer_create(struct tokenizer **out,
                                        const struct gguf *g, struct error *err);
 void tokenizer_free(struct tokenizer *t); /* NULL allowed */
@@ -67,9 +68,10 @@ struct tokenize_options {
 
 /* Appends to *out, or leaves it as it was.  Any bytes are accepted: what is
  * not valid UTF-8 goes through byte tokens (or the unknown token, in a
- * vocabulary without them).  U+2581 in the text is a space: SentencePiece has
- * no other way to write one.  User-defined tokens are matched always, the
- * longest first.
+ * vocabulary without them).  User-defined tokens are matched always, the
+ * longest first.  To SentencePiece, U+2581 in the text is a space, as it has
+ * no other way to write one; text for Qwen and a few others is first brought
+ * to Unicode's normalization form C, as by the models' own tokenizers.
  *
  * The space prefix comes in front of the text and, with special, again in
  * front of the text after each control token, as in llama.cpp; not after a
@@ -89,8 +91,8 @@ struct gguf_str tokenizer_piece(const struct tokenizer *t, int32_t id);
 /* Streaming: give ids one by one, receive text in whole UTF-8 sequences.
  * The space that encode puts in front (add_space_prefix) is taken off the
  * first piece and, with special, off each piece that follows a control
- * token, so that decode(encode(x)) = x for the same special, but for U+2581,
- * which comes back as a space.  To continue a text, clear `first` after init.
+ * token, so that decode(encode(x)) = x for the same special, but for what
+ * encode itself changes.  To continue a text, clear `first` after init.
  * Without special, control tokens and the unknown token print nothing. */
 struct detokenizer {
     const struct tokenizer *t;

@@ -84,12 +84,17 @@ static bool gate_id(struct gate *g, const struct detokenizer *d, int32_t id)
         byte = (unsigned char)token_byte(s); /* checked when created */
         s = (struct gguf_str){(const char *)&byte, 1};
     }
+    char plain[PIECE_BYTES_MAX];
+    if (t->is_bpe && kind != TOKEN_BYTE && kind != TOKEN_USER_DEFINED) {
+        const size_t n = bpe_to_plain(s, plain);
+        if (n != SIZE_MAX) s = (struct gguf_str){plain, n};
+    }
     if (d->first && t->add_space_prefix) {
         const size_t skip = leading_space(s.data, s.len);
         s.data += skip;
         s.len -= skip;
     }
-    gate_text(g, s.data, s.len, kind != TOKEN_BYTE);
+    gate_text(g, s.data, s.len, kind != TOKEN_BYTE && !t->is_bpe);
     return false;
 }
 

@@ -18,16 +18,19 @@
 #define ID_MASK ((1u << ID_BITS) - 1)
 _Static_assert(TOKENIZER_VOCAB_MAX <= ID_MASK, "id + 1 fits its bits");
 
-/* The table is at most half full, where the longest run of slots for a
- * million keys is about 70 (Knuth 6.4 gives the distribution); a file that
- * needs this many was made to collide. */
-#define PROBES_MAX 512
-
 static uint32_t pow2_at_least(uint32_t n)
 {
     uint32_t p = 64;
     while (p < n) p *= 2;
     return p;
+}
+
+/* A table that is at most half full has runs of about 70 slots at the longest
+ * for a million keys (Knuth 6.4 gives the distribution), well below
+ * PROBES_MAX; a file that needs more was made to collide. */
+uint32_t vocab_table_size(uint32_t n)
+{
+    return pow2_at_least(2 * n);
 }
 
 /* ---- the hash table ---------------------------------------------------- */
@@ -68,10 +71,26 @@ static struct gguf_str piece_of(const struct tokenizer *t, uint32_t id)
                              t->offset[id + 1] - t->offset[id]};
 }
 
+/* The text that a piece stands for, into plain[PIECE_BYTES_MAX]; SIZE_MAX: no
+ * text can. */
+static size_t plain_of(const struct tokenizer *t, uint32_t id, char *plain)
+{
+    const struct gguf_str s = piece_of(t, id);
+    if (!t->is_bpe) return vocab_to_plain(s.data, s.len, plain);
+    /* User-defined tokens are stored as they are typed. */
+    if (t->kind[id] != TOKEN_USER_DEFINED) return bpe_to_plain(s, plain);
+    memcpy(plain, s.data, s.len);
+    return s.len;
+}
+
 static bool piece_is(const struct tokenizer *t, uint32_t id, const char *plain,
                      size_t len)
 {
     const struct gguf_str s = piece_of(t, id);
+    if (t->is_bpe) {
+        char mine[PIECE_BYTES_MAX];
+        return plain_of(t, id, mine) == len && memcmp(mine, plain, len) == 0;
+    }
     size_t at = 0;
     for (size_t i = 0; i < s.len; at++) {
         if (at == len) return false;
@@ -155,6 +174,8 @@ static bool add_pairs(struct tokenizer *t, const char *plain, size_t len)
 static bool is_mergeable(const struct tokenizer *t, uint32_t id)
 {
     const struct gguf_str s = piece_of(t, id);
+    /* Runs of spaces are often both: user-defined, and steps of a merge. */
+    if (t->is_bpe && t->kind[id] == TOKEN_USER_DEFINED) return s.len > 0;
     if (t->kind[id] != TOKEN_NORMAL && t->kind[id] != TOKEN_UNUSED) {
         return false;
     }
@@ -164,24 +185,26 @@ static bool is_mergeable(const struct tokenizer *t, uint32_t id)
 
 static enum status index_mergeable(struct tokenizer *t, struct error *err)
 {
-    const uint32_t n_slots = pow2_at_least(2 * t->n_vocab);
+    const uint32_t n_slots = vocab_table_size(t->n_vocab);
     t->slot_mask = n_slots - 1;
     t->slot = mem_zalloc_array(n_slots, sizeof *t->slot);
     /* 16 bits a piece: pieces share most of their pairs, so the set stays
      * sparse enough to tell most of the others. */
     const uint32_t n_bits = pow2_at_least(16 * t->n_vocab);
     t->pair_mask = n_bits - 1;
-    t->pair_bits = mem_zalloc_array(n_bits / 64, sizeof *t->pair_bits);
-    if (!t->slot || !t->pair_bits) {
+    if (!t->is_bpe) {
+        t->pair_bits = mem_zalloc_array(n_bits / 64, sizeof *t->pair_bits);
+    }
+    if (!t->slot || (!t->is_bpe && !t->pair_bits)) {
         return error_set(err, ST_NO_MEMORY, "vocabulary index of %u tokens",
                          t->n_vocab);
     }
     for (uint32_t id = 0; id < t->n_vocab; id++) {
         if (!is_mergeable(t, id)) continue;
-        const struct gguf_str s = piece_of(t, id);
         char plain[PIECE_BYTES_MAX];
-        const size_t len = vocab_to_plain(s.data, s.len, plain);
-        if (!add_pairs(t, plain, len)) continue;
+        const size_t len = plain_of(t, id, plain);
+        if (len == SIZE_MAX) continue;
+        if (!t->is_bpe && !add_pairs(t, plain, len)) continue;
         const uint64_t hash = hash_bytes(plain, len);
         uint32_t *slot = find_slot(t, plain, len, hash);
         if (!slot) {
@@ -300,7 +323,7 @@ enum status vocab_index(struct tokenizer *t, struct error *err)
 {
     enum status st = index_mergeable(t, err);
     if (st == ST_OK) {
-        st = matcher_init(&t->user, t, TOKEN_USER_DEFINED, true, err);
+        st = matcher_init(&t->user, t, TOKEN_USER_DEFINED, !t->is_bpe, err);
     }
     if (st == ST_OK) {
         st = matcher_init(&t->control, t, TOKEN_CONTROL, false, err);
