@@ -8,10 +8,17 @@ enum act_kind act_kind_of(enum quant_type type)
     switch (type) {
     case QUANT_Q4_0:
     case QUANT_Q4_1:
+    case QUANT_Q5_0:
+    case QUANT_Q5_1:
     case QUANT_Q8_0:
+    case QUANT_IQ4_NL:
         return ACT_Q8_0;
+    case QUANT_Q2_K:
+    case QUANT_Q3_K:
     case QUANT_Q4_K:
+    case QUANT_Q5_K:
     case QUANT_Q6_K:
+    case QUANT_IQ4_XS:
         return ACT_Q8_K;
     case QUANT_F32:
     case QUANT_F16:

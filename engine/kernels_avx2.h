@@ -17,8 +17,9 @@
 #define AVX2_ROWS 8
 
 extern const struct kernel kernel_q4_k_avx2, kernel_q6_k_avx2, kernel_q8_0_avx2,
-    kernel_q4_0_avx2, kernel_q4_1_avx2, kernel_f32_avx2, kernel_f16_avx2,
-    kernel_bf16_avx2;
+    kernel_q4_0_avx2, kernel_q4_1_avx2, kernel_q5_0_avx2, kernel_q5_1_avx2,
+    kernel_iq4_nl_avx2, kernel_q2_k_avx2, kernel_q3_k_avx2, kernel_q5_k_avx2,
+    kernel_iq4_xs_avx2, kernel_f32_avx2, kernel_f16_avx2, kernel_bf16_avx2;
 
 #ifdef __AVX2__
 #include <immintrin.h>
@@ -79,6 +80,54 @@ static ALWAYS_INLINE __m256i load_256(const void *p)
 static ALWAYS_INLINE __m256 load_f16(const void *p)
 {
     return _mm256_cvtph_ps(_mm_loadu_si128(p));
+}
+
+/* Eight bytes to sixteen int16, each twice. */
+static ALWAYS_INLINE __m256i twice(const uint8_t *p)
+{
+    const __m256i order = _mm256_setr_epi8(
+        0, -1, 0, -1, 1, -1, 1, -1, 2, -1, 2, -1, 3, -1, 3, -1, 4, -1, 4, -1, 5,
+        -1, 5, -1, 6, -1, 6, -1, 7, -1, 7, -1);
+    return _mm256_shuffle_epi8(
+        _mm256_broadcastq_epi64(_mm_loadl_epi64((const void *)p)), order);
+}
+
+/* The scales of 16 sub-blocks of eight rows as int16.  pairs[i]: those of
+ * sub-blocks 2i and 2i + 1 side by side; twice[j]: each row's scale of
+ * sub-block j twice. */
+struct scales_16 {
+    __m256i twice[16], pairs[8];
+};
+
+/* From int8 [8][row][2]. */
+static ALWAYS_INLINE void spread_scales(const int8_t *sc, struct scales_16 *s)
+{
+    const __m256i even =
+        _mm256_setr_epi8(0, 1, 0, 1, 4, 5, 4, 5, 8, 9, 8, 9, 12, 13, 12, 13, 0,
+                         1, 0, 1, 4, 5, 4, 5, 8, 9, 8, 9, 12, 13, 12, 13);
+    const __m256i odd = _mm256_add_epi8(even, _mm256_set1_epi8(2));
+    UNROLL
+    for (int i = 0; i < 8; i++) {
+        s->pairs[i] =
+            _mm256_cvtepi8_epi16(_mm_loadu_si128((const void *)(sc + 16 * i)));
+        s->twice[2 * i] = _mm256_shuffle_epi8(s->pairs[i], even);
+        s->twice[2 * i + 1] = _mm256_shuffle_epi8(s->pairs[i], odd);
+    }
+}
+
+/* The sum over sub-blocks of scale * sum of q. */
+static ALWAYS_INLINE __m256i scaled_sums(const __m256i pairs[8],
+                                         const struct act_q8_k *a)
+{
+    __m256i sum = _mm256_setzero_si256();
+    UNROLL
+    for (int i = 0; i < 8; i++) {
+        int32_t two;
+        memcpy(&two, a->sum + 2 * i, sizeof two);
+        sum = _mm256_add_epi32(
+            sum, _mm256_madd_epi16(pairs[i], _mm256_set1_epi32(two)));
+    }
+    return sum;
 }
 
 static ALWAYS_INLINE const void *act_of(const struct matmul_job *job,

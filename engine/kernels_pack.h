@@ -10,10 +10,12 @@
  * and with R = 8 every quad vector starts at a multiple of 32, with R = 16 of
  * 64, except in a last leaf shorter than 256 weights.
  *
- * Q8_0, Q4_0, Q4_1, per leaf of nb (8, in the last leaf perhaps fewer) blocks:
- *     f16 d[nb][R]      Q4_1: then f16 m[nb][R]
+ * 32-blocks, per leaf of nb (8, in the last leaf perhaps fewer) blocks:
+ *     f16 d[nb][R]      Q4_1, Q5_1: then f16 m[nb][R]
  *     quad vectors, in ascending byte of the block (8 a block, or 4 where
  *     they are nibbles: low nibbles k = 4c.., high ones k = 16 + 4c..)
+ *     Q5_0, Q5_1: one more before them, the fifth bits: byte b has at bit
+ *     4h + c that of k = 16h + 4c + b, so that a shift by c brings a quad's
  * Q4_K, per block:
  *     f16 d[R], dmin[R]
  *     u8 low[8R]    low nibbles: sc & 15; high nibbles: m & 15
@@ -22,6 +24,21 @@
  *     32 quad vectors, in ascending byte of qs
  *     where place p of sc is (j, row) = (p / R, p % R), and place p of m is
  *     (j, row) = (p / 2R * 2 + p % 2, p % 2R / 2): minima come in pairs
+ * Q5_K, per block: as Q4_K, with 8 quad vectors of qh before those of qs
+ * Q2_K, per block:
+ *     f16 d[R], dmin[R]
+ *     u8 scales[16R]  low nibbles: sc of place p = j R + row; high nibbles: m
+ *                     of place p = j / 2 * 2R + row * 2 + j % 2, in pairs
+ *     16 quad vectors, in ascending byte of qs
+ * Q3_K, all blocks first, then all f16 d[block][R]; per block:
+ *     u8 low[8R], high[4R]  four and two bits of sc: of place p at low[p % 8R]
+ *                     and high[p % 4R], ascending from bit 0; places in pairs
+ *     8 quad vectors of hmask, 16 of qs
+ * IQ4_XS, per block:
+ *     f16 d[R]
+ *     u8 high[2R]     two bits of sc of place p = j R + row at high[p % 2R]
+ *     u8 low[4R]      four bits at low[p % 4R], ascending from bit 0
+ *     32 quad vectors, in ascending byte of qs
  * Q6_K, all blocks first, then all f16 d[block][R]; per block:
  *     i8 scales[8][R][2]: sub-blocks 2i and 2i + 1 side by side
  *     per half h and c = 0 .. 7 three quad vectors: ql[64h + 4c ..],

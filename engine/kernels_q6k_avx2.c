@@ -10,27 +10,6 @@
 /* Without d: the f16 of all blocks follow the last block. */
 #define BLOCK (AVX2_ROWS * (sizeof(struct block_q6_k) - 2))
 
-/* scales[j]: int16, each row's scale twice; pairs[i]: those of sub-blocks 2i
- * and 2i + 1 side by side. */
-struct scales {
-    __m256i twice[16], pairs[8];
-};
-
-static ALWAYS_INLINE void unpack_scales(const uint8_t *w, struct scales *s)
-{
-    const __m256i even =
-        _mm256_setr_epi8(0, 1, 0, 1, 4, 5, 4, 5, 8, 9, 8, 9, 12, 13, 12, 13, 0,
-                         1, 0, 1, 4, 5, 4, 5, 8, 9, 8, 9, 12, 13, 12, 13);
-    const __m256i odd = _mm256_add_epi8(even, _mm256_set1_epi8(2));
-    UNROLL
-    for (int i = 0; i < 8; i++) {
-        s->pairs[i] =
-            _mm256_cvtepi8_epi16(_mm_loadu_si128((const void *)(w + 16 * i)));
-        s->twice[2 * i] = _mm256_shuffle_epi8(s->pairs[i], even);
-        s->twice[2 * i + 1] = _mm256_shuffle_epi8(s->pairs[i], odd);
-    }
-}
-
 /* Part 0..3 of a half (32 weights each): four bits of ql, two of qh. */
 static ALWAYS_INLINE __m256i six_bits(__m256i ql, __m256i qh, int part)
 {
@@ -44,9 +23,9 @@ static ALWAYS_INLINE __m256i six_bits(__m256i ql, __m256i qh, int part)
 }
 
 /* Weights 8c .. 8c + 7 of each part of half h, added to sum[]. */
-static ALWAYS_INLINE void eight(const uint8_t *w, const struct scales *s, int h,
-                                int c, const struct act_q8_k *const *a, int nc,
-                                __m256i *sum)
+static ALWAYS_INLINE void eight(const uint8_t *w, const struct scales_16 *s,
+                                int h, int c, const struct act_q8_k *const *a,
+                                int nc, __m256i *sum)
 {
     const uint8_t *v = w + 128 + 768 * h + 192 * c;
     const __m256i ql[2][2] = {{load_256(v), load_256(v + 32)},
@@ -69,20 +48,6 @@ static ALWAYS_INLINE void eight(const uint8_t *w, const struct scales *s, int h,
     }
 }
 
-static ALWAYS_INLINE __m256i offset_sum(const struct scales *s,
-                                        const struct act_q8_k *a)
-{
-    __m256i sum = _mm256_setzero_si256();
-    UNROLL
-    for (int i = 0; i < 8; i++) {
-        int32_t two;
-        memcpy(&two, a->sum + 2 * i, sizeof two);
-        sum = _mm256_add_epi32(
-            sum, _mm256_madd_epi16(s->pairs[i], _mm256_set1_epi32(two)));
-    }
-    return _mm256_slli_epi32(sum, 5);
-}
-
 static ALWAYS_INLINE void tile_q6_k(const struct matmul_job *job,
                                     const uint8_t *w, uint32_t row,
                                     uint32_t col, int nc)
@@ -92,8 +57,8 @@ static ALWAYS_INLINE void tile_q6_k(const struct matmul_job *job,
     for (int n = 0; n < nc; n++) a[n] = act_of(job, col + (uint32_t)n);
     const uint8_t *d16 = w + job->tree->n_leaves * BLOCK;
     for (uint32_t b = 0; b < job->tree->n_leaves; b++, w += BLOCK, d16 += 16) {
-        struct scales s;
-        unpack_scales(w, &s);
+        struct scales_16 s;
+        spread_scales((const int8_t *)w, &s);
         __m256i sum[TILE_COLS];
         UNROLL
         for (int n = 0; n < nc; n++) sum[n] = _mm256_setzero_si256();
@@ -104,8 +69,8 @@ static ALWAYS_INLINE void tile_q6_k(const struct matmul_job *job,
         __m256 leaf[TILE_COLS];
         UNROLL
         for (int n = 0; n < nc; n++) {
-            const __m256i total =
-                _mm256_sub_epi32(sum[n], offset_sum(&s, a[n]));
+            const __m256i total = _mm256_sub_epi32(
+                sum[n], _mm256_slli_epi32(scaled_sums(s.pairs, a[n]), 5));
             leaf[n] = _mm256_mul_ps(_mm256_cvtepi32_ps(total),
                                     _mm256_mul_ps(d, _mm256_set1_ps(a[n]->d)));
             a[n]++;

@@ -60,6 +60,33 @@ const le16 = (v) => [v & 255, v >> 8];
 const bytes = (n) => Array.from({ length: n }, byte);
 const int8 = (v) => (v > 127 ? v - 256 : v);
 
+// 32 numbers of five bits: their fifth bits in four bytes, then nibbles.
+function fives(b) {
+  const low = b.slice(4).map((q) => q % 16);
+  const high = b.slice(4).map((q) => Math.floor(q / 16));
+  return [...low, ...high].map(
+    (q, i) => q + 16 * (Math.floor(b[Math.floor(i / 8)] / 2 ** (i % 8)) % 2),
+  );
+}
+
+// 256 numbers of two bits: each 32 bytes hold four runs of 32.
+function twos(b) {
+  const out = [];
+  for (let half = 0; half < 2; half++) {
+    for (let part = 0; part < 4; part++) {
+      for (let l = 0; l < 32; l++) {
+        out.push(Math.floor(b[32 * half + l] / 4 ** part) % 4);
+      }
+    }
+  }
+  return out;
+}
+
+// What the nibbles of the IQ4 types mean.
+const curve = [
+  -127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113,
+];
+
 // Each type: weights per block, a random block, its meaning.
 const types = {
   F16: {
@@ -166,6 +193,109 @@ const types = {
             out[128 * half + at] = f(dl * (q[part] - 32));
           }
         }
+      }
+      return out;
+    },
+  },
+  Q5_0: {
+    n: 32,
+    make: () => [...le16(scale()), ...bytes(4 + 16)],
+    read(b) {
+      const d = f16(b[0] | (b[1] << 8));
+      return fives(b.slice(2)).map((q) => f(d * (q - 16)));
+    },
+  },
+  Q5_1: {
+    n: 32,
+    make: () => [...le16(scale()), ...le16(scale()), ...bytes(4 + 16)],
+    read(b) {
+      const d = f16(b[0] | (b[1] << 8));
+      const m = f16(b[2] | (b[3] << 8));
+      return fives(b.slice(4)).map((q) => f(f(d * q) + m));
+    },
+  },
+  Q2_K: {
+    n: 256,
+    make: () => [...bytes(16 + 64), ...le16(scale()), ...le16(scale())],
+    read(b) {
+      const d = f16(b[80] | (b[81] << 8));
+      const dmin = f16(b[82] | (b[83] << 8));
+      return twos(b.slice(16, 80)).map((q, n) => {
+        const s = b[Math.floor(n / 16)];
+        return f(f(f(d * (s % 16)) * q) - f(dmin * Math.floor(s / 16)));
+      });
+    },
+  },
+  Q3_K: {
+    n: 256,
+    make: () => [...bytes(32 + 64 + 12), ...le16(scale())],
+    read(b) {
+      const d = f16(b[108] | (b[109] << 8));
+      const s = b.slice(96, 108);
+      // The third bit, where it is missing, takes 4 off.
+      return twos(b.slice(32, 96)).map((low, n) => {
+        const j = Math.floor(n / 16);
+        const four = j < 8 ? s[j] % 16 : Math.floor(s[j - 8] / 16);
+        const two = Math.floor(s[8 + (j % 4)] / 4 ** Math.floor(j / 4)) % 4;
+        const bit = Math.floor(b[n % 32] / 2 ** Math.floor(n / 32)) % 2;
+        return f(f(d * (four + 16 * two - 32)) * (bit ? low : low - 4));
+      });
+    },
+  },
+  Q5_K: {
+    n: 256,
+    make: () => [...le16(scale()), ...le16(scale()), ...bytes(12 + 32 + 128)],
+    read(b) {
+      const d = f16(b[0] | (b[1] << 8));
+      const dmin = f16(b[2] | (b[3] << 8));
+      const s = b.slice(4, 16);
+      const qh = b.slice(16, 48);
+      const qs = b.slice(48);
+      const out = [];
+      for (let j = 0; j < 8; j++) {
+        let sc, m;
+        if (j < 4) {
+          sc = s[j] % 64;
+          m = s[j + 4] % 64;
+        } else {
+          sc = (s[j + 4] % 16) + 16 * Math.floor(s[j - 4] / 64);
+          m = Math.floor(s[j + 4] / 16) + 16 * Math.floor(s[j] / 64);
+        }
+        for (let i = 0; i < 32; i++) {
+          const q = qs[32 * Math.floor(j / 2) + i];
+          const v = j % 2 ? Math.floor(q / 16) : q % 16;
+          const high = Math.floor(qh[i] / 2 ** j) % 2;
+          out.push(f(f(f(d * sc) * (v + 16 * high)) - f(dmin * m)));
+        }
+      }
+      return out;
+    },
+  },
+  IQ4_NL: {
+    n: 32,
+    make: () => [...le16(scale()), ...bytes(16)],
+    read(b) {
+      const d = f16(b[0] | (b[1] << 8));
+      const low = b.slice(2).map((q) => f(d * curve[q % 16]));
+      const high = b.slice(2).map((q) => f(d * curve[Math.floor(q / 16)]));
+      return [...low, ...high];
+    },
+  },
+  IQ4_XS: {
+    n: 256,
+    make: () => [...le16(scale()), ...bytes(2 + 4 + 128)],
+    read(b) {
+      const d = f16(b[0] | (b[1] << 8));
+      const high = b[2] + 256 * b[3];
+      const out = [];
+      for (let j = 0; j < 8; j++) {
+        const byte = b[4 + Math.floor(j / 2)];
+        const four = j % 2 ? Math.floor(byte / 16) : byte % 16;
+        const two = Math.floor(high / 4 ** j) % 4;
+        const dl = f(d * (four + 16 * two - 32));
+        const q = b.slice(8 + 16 * j, 24 + 16 * j);
+        out.push(...q.map((x) => f(dl * curve[x % 16])));
+        out.push(...q.map((x) => f(dl * curve[Math.floor(x / 16)])));
       }
       return out;
     },

@@ -15,9 +15,11 @@
 static uint32_t file_type(const struct gen_model *m)
 {
     static const uint32_t ftype[QUANT_TYPE_END] = {
-        [QUANT_F32] = 0,   [QUANT_F16] = 1,   [QUANT_Q4_0] = 2,
-        [QUANT_Q4_1] = 3,  [QUANT_Q8_0] = 7,  [QUANT_Q4_K] = 14,
-        [QUANT_Q6_K] = 18, [QUANT_BF16] = 32,
+        [QUANT_F32] = 0,     [QUANT_F16] = 1,     [QUANT_Q4_0] = 2,
+        [QUANT_Q4_1] = 3,    [QUANT_Q8_0] = 7,    [QUANT_Q5_0] = 8,
+        [QUANT_Q5_1] = 9,    [QUANT_Q2_K] = 10,   [QUANT_Q3_K] = 11,
+        [QUANT_Q4_K] = 14,   [QUANT_Q5_K] = 16,   [QUANT_Q6_K] = 18,
+        [QUANT_IQ4_NL] = 25, [QUANT_IQ4_XS] = 30, [QUANT_BF16] = 32,
     };
     return m->more_bits ? 15 : ftype[m->type[GEN_FFN]]; /* 15: Q4_K_M */
 }

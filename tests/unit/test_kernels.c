@@ -80,9 +80,12 @@ static void fill_bytes(uint8_t *p, size_t n, enum weights w)
 /* Where the f16 scales of a block stand. */
 static size_t scales_of(enum quant_type type, size_t at[2])
 {
-    at[0] = type == QUANT_Q6_K ? offsetof(struct block_q6_k, d) : 0;
-    at[1] = 2;
-    return type == QUANT_Q4_1 || type == QUANT_Q4_K ? 2 : 1;
+    at[0] = type == QUANT_Q6_K   ? offsetof(struct block_q6_k, d)
+            : type == QUANT_Q3_K ? offsetof(struct block_q3_k, d)
+            : type == QUANT_Q2_K ? offsetof(struct block_q2_k, d)
+                                 : 0;
+    at[1] = at[0] + 2;
+    return quant_info(type)->with_min ? 2 : 1;
 }
 
 static void fill_float_row(enum quant_type type, enum weights w, uint8_t *row,
@@ -296,9 +299,10 @@ static void check_unpack(const struct problem *p, const struct kernel *kernel,
 
 /* -------------------------------------------------------------- tests */
 
-static const enum quant_type types[] = {QUANT_F32,  QUANT_F16,  QUANT_BF16,
-                                        QUANT_Q8_0, QUANT_Q4_0, QUANT_Q4_1,
-                                        QUANT_Q4_K, QUANT_Q6_K};
+static const enum quant_type types[] = {
+    QUANT_F32,  QUANT_F16,  QUANT_BF16,   QUANT_Q8_0,   QUANT_Q4_0,
+    QUANT_Q4_1, QUANT_Q5_0, QUANT_Q5_1,   QUANT_Q2_K,   QUANT_Q3_K,
+    QUANT_Q4_K, QUANT_Q5_K, QUANT_IQ4_NL, QUANT_IQ4_XS, QUANT_Q6_K};
 
 /* The kernels of a type that this machine can run: reference first. */
 static size_t kernels_of(enum quant_type type, const struct kernel *out[])
@@ -501,6 +505,11 @@ static void test_error_bound(void **state)
                 if (type == QUANT_Q4_0) memset(block + 2, 0, 16);
                 if (type == QUANT_Q6_K) memset(block, 0, 192);
                 if (type == QUANT_Q8_0) memset(block + 2, 0, 32);
+                if (type == QUANT_Q5_0) memset(block + 2, 0, 20);
+                if (type == QUANT_Q5_1) memset(block + 4, 0, 20);
+                if (type == QUANT_Q2_K) memset(block + 16, 0, 64);
+                if (type == QUANT_Q3_K) memset(block, 0, 96);
+                if (type == QUANT_Q5_K) memset(block + 16, 0, 160);
                 quant_dequantize_row(type, block, w0 + b * info->block,
                                      info->block);
             }

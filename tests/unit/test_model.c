@@ -290,7 +290,7 @@ static const struct {
      0,
      ST_UNSUPPORTED,
      "output_norm.weight is F16"},
-    {{RAW_TYPE, "blk.0.attn_q.weight", {.u = 13}}, 0, ST_UNSUPPORTED, "Q5_K"},
+    {{RAW_TYPE, "blk.0.attn_q.weight", {.u = 21}}, 0, ST_UNSUPPORTED, "IQ3_S"},
     {{RAW_TYPE, "blk.0.ffn_up_exps.weight", {.u = 16}},
      1,
      ST_UNSUPPORTED,

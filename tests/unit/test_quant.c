@@ -125,10 +125,21 @@ static const struct {
     const char *name;
     uint32_t block, block_bytes;
 } types[] = {
-    {QUANT_F32, 0, "F32", 1, 4},        {QUANT_F16, 1, "F16", 1, 2},
-    {QUANT_Q4_0, 2, "Q4_0", 32, 18},    {QUANT_Q4_1, 3, "Q4_1", 32, 20},
-    {QUANT_Q8_0, 8, "Q8_0", 32, 34},    {QUANT_Q4_K, 12, "Q4_K", 256, 144},
-    {QUANT_Q6_K, 14, "Q6_K", 256, 210}, {QUANT_BF16, 30, "BF16", 1, 2},
+    {QUANT_F32, 0, "F32", 1, 4},
+    {QUANT_F16, 1, "F16", 1, 2},
+    {QUANT_BF16, 30, "BF16", 1, 2},
+    {QUANT_Q4_0, 2, "Q4_0", 32, 18},
+    {QUANT_Q4_1, 3, "Q4_1", 32, 20},
+    {QUANT_Q5_0, 6, "Q5_0", 32, 22},
+    {QUANT_Q5_1, 7, "Q5_1", 32, 24},
+    {QUANT_Q8_0, 8, "Q8_0", 32, 34},
+    {QUANT_IQ4_NL, 20, "IQ4_NL", 32, 18},
+    {QUANT_Q2_K, 10, "Q2_K", 256, 84},
+    {QUANT_Q3_K, 11, "Q3_K", 256, 110},
+    {QUANT_Q4_K, 12, "Q4_K", 256, 144},
+    {QUANT_Q5_K, 13, "Q5_K", 256, 176},
+    {QUANT_Q6_K, 14, "Q6_K", 256, 210},
+    {QUANT_IQ4_XS, 23, "IQ4_XS", 256, 136},
 };
 
 static void test_types_are_those_of_files(void **state)
@@ -186,6 +197,23 @@ static void test_block_layouts(void **state)
     assert_int_equal(offsetof(struct block_q4_k, dmin), 2);
     assert_int_equal(offsetof(struct block_q4_k, scales), 4);
     assert_int_equal(offsetof(struct block_q4_k, qs), 16);
+    assert_int_equal(offsetof(struct block_q5_0, qh), 2);
+    assert_int_equal(offsetof(struct block_q5_0, qs), 6);
+    assert_int_equal(offsetof(struct block_q5_1, qh), 4);
+    assert_int_equal(offsetof(struct block_q5_1, qs), 8);
+    assert_int_equal(offsetof(struct block_iq4_nl, qs), 2);
+    assert_int_equal(offsetof(struct block_q2_k, qs), 16);
+    assert_int_equal(offsetof(struct block_q2_k, d), 80);
+    assert_int_equal(offsetof(struct block_q2_k, dmin), 82);
+    assert_int_equal(offsetof(struct block_q3_k, qs), 32);
+    assert_int_equal(offsetof(struct block_q3_k, scales), 96);
+    assert_int_equal(offsetof(struct block_q3_k, d), 108);
+    assert_int_equal(offsetof(struct block_q5_k, scales), 4);
+    assert_int_equal(offsetof(struct block_q5_k, qh), 16);
+    assert_int_equal(offsetof(struct block_q5_k, qs), 48);
+    assert_int_equal(offsetof(struct block_iq4_xs, scales_h), 2);
+    assert_int_equal(offsetof(struct block_iq4_xs, scales_l), 4);
+    assert_int_equal(offsetof(struct block_iq4_xs, qs), 8);
     assert_int_equal(offsetof(struct block_q6_k, ql), 0);
     assert_int_equal(offsetof(struct block_q6_k, qh), 128);
     assert_int_equal(offsetof(struct block_q6_k, scales), 192);
@@ -215,10 +243,45 @@ static void test_q4_k_scales_unpack(void **state)
     }
 }
 
+/* Every block of bytes is a block of numbers in the type's ranges, and comes
+ * back bit for bit. */
+static void test_blocks_and_numbers(void **state)
+{
+    (void)state;
+    struct rng r = {.state = 5};
+    uint32_t n_types = 0;
+    for (size_t t = 0; t < COUNT_OF(types); t++) {
+        const struct quant_info *info = quant_info(types[t].number);
+        if (info->block == 1) continue;
+        n_types++;
+        for (int round = 0; round < 300; round++) {
+            uint8_t bytes[256], back[256];
+            for (uint32_t i = 0; i < info->block_bytes; i++) {
+                bytes[i] = (uint8_t)rng_u64(&r);
+            }
+            struct quant_block b;
+            quant_block_read(types[t].type, bytes, &b);
+            for (uint32_t i = 0; i < info->block; i++) {
+                assert_in_range(b.q[i] + 128, info->q_lo + 128,
+                                info->q_hi + 128);
+            }
+            for (uint32_t j = 0; j < info->block / info->sub; j++) {
+                assert_in_range(b.sc[j] + 128, info->sc_lo + 128,
+                                info->sc_hi + 128);
+                assert_in_range(b.m[j], 0, info->m_hi);
+            }
+            memset(back, 0xee, sizeof back);
+            quant_block_write(types[t].type, &b, back);
+            assert_memory_equal(back, bytes, info->block_bytes);
+        }
+    }
+    assert_int_equal(n_types, 12);
+}
+
 /* ------------------------------------------------- what quantizers lose */
 
 /* The values that the i-th weight of a quantized row can take: from low to
- * high (either sign of step) in equal steps. */
+ * high (either sign of step), at most step apart. */
 struct grid {
     double step, low, high;
 };
@@ -226,32 +289,16 @@ struct grid {
 static struct grid grid_of(enum quant_type type, const uint8_t *row, uint32_t i)
 {
     const struct quant_info *info = quant_info(type);
-    const uint8_t *block = row + i / info->block * info->block_bytes;
-    const uint32_t at = i % info->block;
-    double step, first, last, base = 0;
-    if (type == QUANT_Q4_K) {
-        struct block_q4_k b;
-        memcpy(&b, block, sizeof b);
-        uint8_t sc[8], m[8];
-        quant_q4_k_scales(b.scales, sc, m);
-        step = (double)f16_to_f32(b.d) * sc[at / 32];
-        base = -(double)f16_to_f32(b.dmin) * m[at / 32];
-        first = 0, last = 15;
-    } else if (type == QUANT_Q6_K) {
-        struct block_q6_k b;
-        memcpy(&b, block, sizeof b);
-        step = (double)f16_to_f32(b.d) * b.scales[at / 16];
-        first = -32, last = 31;
-    } else {
-        uint16_t h[2];
-        memcpy(h, block, sizeof h);
-        step = (double)f16_to_f32(h[0]);
-        if (type == QUANT_Q4_1) base = (double)f16_to_f32(h[1]);
-        first = type == QUANT_Q8_0 ? -127 : type == QUANT_Q4_0 ? -8 : 0;
-        last = type == QUANT_Q8_0 ? 127 : type == QUANT_Q4_0 ? 7 : 15;
-    }
-    const double a = base + step * first, b = base + step * last;
-    return (struct grid){fabs(step), fmin(a, b), fmax(a, b)};
+    const uint32_t at = i % info->block, j = at / info->sub;
+    struct quant_block b;
+    quant_block_read(type, row + i / info->block * info->block_bytes, &b);
+    double step = (double)f16_to_f32(b.d) * b.sc[j];
+    const double base = -(double)f16_to_f32(b.dmin) * b.m[j];
+    const double q_lo = type == QUANT_Q8_0 ? -127 : info->q_lo;
+    const double low = base + step * q_lo, high = base + step * info->q_hi;
+    /* the widest gap of the table: 89 to 113 */
+    if (type == QUANT_IQ4_NL || type == QUANT_IQ4_XS) step *= 24;
+    return (struct grid){fabs(step), fmin(low, high), fmax(low, high)};
 }
 
 static float draw(struct rng *r, int shape)
@@ -277,8 +324,10 @@ static void test_quantized_weights_are_nearest_grid_points(void **state)
 {
     (void)state;
     enum { K = 512 };
-    static const enum quant_type lossy[] = {QUANT_Q8_0, QUANT_Q4_0, QUANT_Q4_1,
-                                            QUANT_Q4_K, QUANT_Q6_K};
+    static const enum quant_type lossy[] = {
+        QUANT_Q8_0, QUANT_Q4_0, QUANT_Q4_1,   QUANT_Q5_0,
+        QUANT_Q5_1, QUANT_Q2_K, QUANT_Q3_K,   QUANT_Q4_K,
+        QUANT_Q5_K, QUANT_Q6_K, QUANT_IQ4_NL, QUANT_IQ4_XS};
     struct rng r = {.state = 7};
     float x[K], y[K];
     uint8_t row[K * 4];
@@ -307,9 +356,12 @@ static void test_quantized_weights_are_nearest_grid_points(void **state)
 
 /* The range itself is good.  Outside it may lie: of 32-blocks, less than half a
  * step (f16 rounding of the scale), or one step where 4 bits have one value
- * less on one side; of sub-blocks, what rounding their scales leaves: for
- * Q4_K 1/63 of the largest weight for the scale and 1/126 for the minimum,
- * for Q6_K 1/256 and the missing value of 32. */
+ * less on one side (IQ4: 113 instead of 127, 0.6 of its widest gap); of
+ * sub-blocks, what rounding their scales leaves: for Q4_K and Q5_K 1/63 of the
+ * largest weight for the scale and 1/126 for the minimum, for Q2_K 1/15 and
+ * 1/30 of what the top sub-block has, for Q6_K 1/256 and the missing value of
+ * 32, for Q3_K 1/64 and the missing value of 4, for IQ4_XS 1/64 and 14 of
+ * 127. */
 static void test_block_ranges_cover_their_weights(void **state)
 {
     (void)state;
@@ -320,7 +372,9 @@ static void test_block_ranges_cover_their_weights(void **state)
         double percent; /* outside, of the largest of the row     */
     } rule[] = {
         {QUANT_Q8_0, 0.5, 0.1}, {QUANT_Q4_0, 1.01, 13}, {QUANT_Q4_1, 0.5, 1},
-        {QUANT_Q4_K, 99, 2.5},  {QUANT_Q6_K, 99, 3.7},
+        {QUANT_Q5_0, 1.01, 7},  {QUANT_Q5_1, 0.5, 1},   {QUANT_IQ4_NL, 0.6, 12},
+        {QUANT_Q2_K, 99, 10.5}, {QUANT_Q3_K, 99, 27},   {QUANT_Q4_K, 99, 2.5},
+        {QUANT_Q5_K, 99, 2.5},  {QUANT_Q6_K, 99, 3.7},  {QUANT_IQ4_XS, 99, 14},
     };
     struct rng r = {.state = 11};
     float x[K], y[K];
@@ -410,6 +464,7 @@ int main(void)
         cmocka_unit_test(test_types_are_found_by_name_in_any_case),
         cmocka_unit_test(test_block_layouts),
         cmocka_unit_test(test_q4_k_scales_unpack),
+        cmocka_unit_test(test_blocks_and_numbers),
         cmocka_unit_test(test_quantized_weights_are_nearest_grid_points),
         cmocka_unit_test(test_block_ranges_cover_their_weights),
         cmocka_unit_test(test_float_types_convert_each_weight),
