@@ -24,6 +24,7 @@ static const struct {
     {"inspect", cmd_inspect, "what a model file holds and the memory it needs"},
     {"tokenize", cmd_tokenize, "text to token ids"},
     {"detokenize", cmd_detokenize, "token ids to text"},
+    {"template", cmd_template, "messages to a prompt, by the model's template"},
     {"perplexity", cmd_perplexity, "how well a model predicts a text"},
     {"plan", cmd_plan, "which PC would compute what, and how fast"},
     {"bench", cmd_bench, "prompt and answer speed on this machine"},

@@ -258,6 +258,8 @@ static size_t format_time(char kind, const struct tm *tm, char *text, size_t n)
         ONE('w', "%w");
         ONE('Y', "%Y");
         ONE('%', "%%");
+    case 'y':
+        return (size_t)snprintf(text, n, "%02d", tm->tm_year % 100);
     default:
         return 0;
     }

@@ -99,6 +99,7 @@ static uint32_t other_case(uint32_t p, bool upper)
             return p - by;
         }
     }
+    if (p == (upper ? 0xffu : 0x178u)) return upper ? 0x178 : 0xff;
     /* pairs of neighbours: the even one is the capital */
     if ((p >= 0x100 && p <= 0x12f) || (p >= 0x14a && p <= 0x177) ||
         (p >= 0x460 && p <= 0x481) || (p >= 0x48a && p <= 0x4bf)) {
