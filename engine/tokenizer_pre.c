@@ -50,12 +50,12 @@
     "\\x{1c90}-\\x{1cba}\\x{1cbd}-\\x{1cbf}\\x{1d00}-\\x{1d2b}"                \
     "\\x{1d6b}-\\x{1d77}\\x{1d79}-\\x{1d9a}\\x{1e00}-\\x{1f15}"                \
     "\\x{1f18}-\\x{1f1d}\\x{1f20}-\\x{1f45}\\x{1f48}-\\x{1f4d}"                \
-    "\\x{1f50}-\\x{1f57}\\x{1f59}\\x{1f5b}\\x{1f5d}\\x{1f5f}-\\x{3ce}"         \
-    "\\x{1f80}-\\x{1fb4}\\x{1fb6}-\\x{1fbc}\\x{3b9}\\x{1fc2}-\\x{1fc4}"        \
-    "\\x{1fc6}-\\x{1fcc}\\x{1fd0}-\\x{390}\\x{1fd6}-\\x{38a}"                  \
+    "\\x{1f50}-\\x{1f57}\\x{1f59}\\x{1f5b}\\x{1f5d}\\x{1f5f}-\\x{1f7d}"        \
+    "\\x{1f80}-\\x{1fb4}\\x{1fb6}-\\x{1fbc}\\x{1fbe}\\x{1fc2}-\\x{1fc4}"       \
+    "\\x{1fc6}-\\x{1fcc}\\x{1fd0}-\\x{1fd3}\\x{1fd6}-\\x{1fdb}"                \
     "\\x{1fe0}-\\x{1fec}\\x{1ff2}-\\x{1ff4}\\x{1ff6}-\\x{1ffc}\\x{2102}"       \
     "\\x{2107}\\x{210a}-\\x{2113}\\x{2115}\\x{2119}-\\x{211d}\\x{2124}"        \
-    "\\x{3a9}\\x{2128}K-\\x{212d}\\x{212f}-\\x{2134}\\x{2139}"                 \
+    "\\x{2126}\\x{2128}\\x{212a}-\\x{212d}\\x{212f}-\\x{2134}\\x{2139}"        \
     "\\x{213c}-\\x{213f}\\x{2145}-\\x{2149}\\x{214e}\\x{2183}\\x{2184}"        \
     "\\x{2c00}-\\x{2c7b}\\x{2c7e}-\\x{2ce4}\\x{2ceb}-\\x{2cee}\\x{2cf2}"       \
     "\\x{2cf3}\\x{a640}-\\x{a66d}\\x{a680}-\\x{a69b}\\x{a722}-\\x{a76f}"       \
@@ -83,15 +83,19 @@ static const struct form forms[] = {
      {CL100K("\\p{N}{1,3}")},
      {.ignore_merges = true, .add_bos = true}},
     {{"qwen2", "deepseek-r1-qwen"}, {CL100K("\\p{N}")}, {.nfc = true}},
-    {{"gpt-2", "mpt"}, {GPT2}, {0}},
+    {{"gpt-2", "mpt", "phi-2"}, {GPT2}, {0}},
     {{"olmo"}, {GPT2}, {.nfc = true}},
     {{"default"},
      {"[\\p{P}$+<=>^~|]+", GPT2, "\\p{N}+", "[0-9][0-9][0-9]"},
      {0}},
     {{"smaug-bpe", "dbrx"}, {CL100K("\\p{N}{1,3}")}, {0}},
-    {{"starcoder", "refact", "smollm"}, {"\\p{N}", GPT2}, {0}},
+    {{"starcoder", "refact", "smollm", "minerva-7b"}, {"\\p{N}", GPT2}, {0}},
     {{"command-r"}, {"\\p{N}", GPT2}, {.nfc = true}},
     {{"falcon"}, {"[\\p{P}$+<=>^~|`]+", GPT2, "[0-9][0-9][0-9]"}, {0}},
+    {{"seed-coder"},
+     {"(?i:" CONTRACTIONS ")|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}"
+      "| ?[^" WS "\\p{L}\\p{N}\\r\\n]+|[" WS "]*[\\r\\n]+|" SPACES},
+     {0}},
     {{"tekken"},
      {O200K("\\p{N}", "")},
      {.ignore_merges = true, .add_bos = true}},
@@ -312,7 +316,7 @@ static bool is_boundary(const unsigned char *p, size_t n)
 {
     utf8proc_int32_t c;
     if (utf8proc_iterate(p, (utf8proc_ssize_t)n, &c) <= 0) return false;
-    if (c > 0xffff || (c >= 0x1100 && c <= 0x11ff)) return false;
+    if (c > 0xffff || (c >= 0x1160 && c <= 0x11ff)) return false;
     const utf8proc_category_t category = utf8proc_category(c);
     return category >= UTF8PROC_CATEGORY_LU && category <= UTF8PROC_CATEGORY_LO;
 }

@@ -1,8 +1,11 @@
 /* fuzz_tokenizer.c - any bytes as text, any numbers as ids.
  *
- * The first byte chooses: bit 0 special, bit 1 BOS, bit 2 no space prefix,
- * bit 3 ids instead of text. The rest is the text, which must come back as it
- * was, or ids of 16 bits for the detokenizer. */
+ * The first byte chooses: bit 0 special, bit 1 BOS, bit 2 no space prefix
+ * (SentencePiece only), bit 3 ids instead of text, bits 4 to 6 SentencePiece
+ * (0) or byte-level BPE with a pre-tokenizer, bit 7 user text in the second
+ * quarter. The rest is the text, which must come back as it was, or ids of 16
+ * bits for the detokenizer. All bits: the rest is a GGUF file with the
+ * vocabulary. */
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -20,19 +23,31 @@ static void must(bool ok)
     if (!ok) abort();
 }
 
-/* Made once and kept: with the space prefix, and without. */
-static const struct tokenizer *tokenizer(bool prefix)
+static const char *const pre_names[] = {"llama-bpe",  "gpt-2",        "qwen2",
+                                        "default",    "deepseek-llm", "tekken",
+                                        "deepseek-v3"};
+
+/* Made once and kept: SentencePiece with the space prefix and without, then
+ * BPE with each pre-tokenizer. */
+static const struct tokenizer *tokenizer(uint8_t flags)
 {
-    static struct tokenizer *t[2];
-    if (!t[prefix]) {
-        const struct vocab_spec spec = {.entry = small_vocab,
-                                        .n = small_vocab_n,
-                                        .flag_key =
-                                            "tokenizer.ggml.add_space_prefix",
-                                        .flag = prefix};
-        must(vocab_create(&t[prefix], &spec, NULL) == ST_OK);
+    static struct tokenizer *t[2 + COUNT_OF(pre_names)];
+    const size_t bpe = flags >> 4 & 7;
+    const size_t i = bpe > 0 ? bpe + 1 : (flags & 4) == 0;
+    if (!t[i]) {
+        struct vocab_spec spec = {.entry = small_vocab,
+                                  .n = small_vocab_n,
+                                  .flag_key = "tokenizer.ggml.add_space_prefix",
+                                  .flag = i == 1};
+        if (bpe > 0) {
+            spec = bpe_vocab_spec();
+            spec.pre = pre_names[bpe - 1];
+            spec.id_key = "tokenizer.ggml.bos_token_id";
+            spec.id = (uint32_t)vocab_id(&spec, "<s>");
+        }
+        must(vocab_create(&t[i], &spec, NULL) == ST_OK);
     }
-    return t[prefix];
+    return t[i];
 }
 
 /* U+2581 in text is a space to SentencePiece, and comes back as one. */
@@ -50,16 +65,37 @@ static size_t unmark(const char *text, size_t n, char *plain)
     return len;
 }
 
-static void round_trip(const struct tokenizer *t, const char *text, size_t n,
-                       struct tokenize_options options)
+/* User text as a whole: no control token comes of it. */
+static void encode_plain(const struct tokenizer *t, const char *text, size_t n)
 {
+    const struct tokenize_span all = {0, n};
+    const struct tokenize_options options = {
+        .special = true, .plain = &all, .n_plain = 1};
+    struct tokens ids = {0}, want = {0};
+    must(tokenizer_encode(t, text, n, options, &ids, NULL) == ST_OK);
+    must(tokenizer_encode(t, text, n, (struct tokenize_options){0}, &want,
+                          NULL) == ST_OK);
+    must(ids.n == want.n);
+    must(ids.n == 0 || memcmp(ids.id, want.id, ids.n * sizeof *ids.id) == 0);
+    tokens_fini(&ids);
+    tokens_fini(&want);
+}
+
+static void round_trip(const struct tokenizer *t, const char *text, size_t n,
+                       struct tokenize_options options, uint8_t flags)
+{
+    const struct tokenize_span part = {n / 4, n / 2};
+    if (flags & 0x80) {
+        options.plain = &part;
+        options.n_plain = 1;
+    }
     struct tokens ids = {0};
     must(tokenizer_encode(t, text, n, options, &ids, NULL) == ST_OK);
     must(!options.bos || (ids.n > 0 && ids.id[0] == tokenizer_bos(t)));
 
     struct detokenizer d;
     struct buf out;
-    buf_init(&out, n);
+    buf_init(&out, 3 * n); /* form C may be longer */
     detokenizer_init(&d, t, options.special);
     for (size_t i = options.bos; i < ids.n; i++) {
         const enum token_kind kind = tokenizer_kind(t, ids.id[i]);
@@ -71,9 +107,13 @@ static void round_trip(const struct tokenizer *t, const char *text, size_t n,
 
     char *want = mem_alloc(n);
     must(want != NULL);
-    const size_t n_want = unmark(text, n, want);
-    must(out.len == n_want);
-    must(n_want == 0 || memcmp(out.data, want, n_want) == 0);
+    size_t n_want = n;
+    memcpy(want, text, n);
+    if ((flags & 0x70) == 0) n_want = unmark(text, n, want);
+    if ((flags & 0x70) != 0x30) { /* which changes more than spaces */
+        must(out.len == n_want);
+        must(n_want == 0 || memcmp(out.data, want, n_want) == 0);
+    }
     mem_free(want);
     buf_fini(&out);
     tokens_fini(&ids);
@@ -124,18 +164,50 @@ static void push_ids(const struct tokenizer *t, const uint8_t *data,
     buf_fini(&want);
 }
 
+/* A vocabulary that was tampered with is refused, or does its work. */
+static void use_file(const uint8_t *data, size_t size)
+{
+    static const char text[] = "<s>hello  abc 12345\n\xc3\xa9\xff";
+    struct gguf *g;
+    struct tokenizer *t;
+    if (gguf_open_mem(&g, data, size, NULL) != ST_OK) return;
+    if (tokenizer_create(&t, g, NULL) == ST_OK) {
+        struct tokens ids = {0};
+        const struct tokenize_options options = {.bos = true, .special = true};
+        must(tokenizer_encode(t, text, sizeof text, options, &ids, NULL) ==
+             ST_OK);
+        struct detokenizer d;
+        struct buf out;
+        buf_init(&out, 1 << 20);
+        detokenizer_init(&d, t, true);
+        for (size_t i = 0; i < ids.n; i++) {
+            must(detokenizer_push(&d, ids.id[i], &out) == ST_OK);
+        }
+        buf_fini(&out);
+        tokens_fini(&ids);
+        tokenizer_free(t);
+    }
+    gguf_close(g);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     if (size == 0) return 0;
     const uint8_t flags = data[0];
-    const struct tokenizer *t = tokenizer((flags & 4) == 0);
+    if (flags == 0xff) {
+        use_file(data + 1, size - 1);
+        return 0;
+    }
+    const struct tokenizer *t = tokenizer(flags);
     const size_t before = mem_in_use();
     if (flags & 8) {
         push_ids(t, data + 1, size - 1, flags & 1);
     } else {
         const struct tokenize_options options = {.bos = flags & 2,
                                                  .special = flags & 1};
-        round_trip(t, (const char *)data + 1, size - 1, options);
+        const char *text = (const char *)data + 1;
+        round_trip(t, text, size - 1, options, flags);
+        if (flags & 0x80) encode_plain(t, text, size - 1);
     }
     must(mem_in_use() == before);
     return 0;

@@ -109,7 +109,7 @@ static void put_arrays(struct gguf_writer *w, const struct vocab_spec *spec,
     if (wanted(w, spec, KEY("tokens"))) {
         gguf_writer_cstrs(w, KEY("tokens"), text, spec->n);
     }
-    if (wanted(w, spec, KEY("scores"))) {
+    if (!spec->merge && wanted(w, spec, KEY("scores"))) {
         gguf_writer_array(w, KEY("scores"), GGUF_F32, score,
                           spec->n - spec->n_scores_less);
     }
@@ -138,6 +138,9 @@ enum status vocab_write(const struct vocab_spec *spec, struct buf *out,
         gguf_writer_str(w, spec->wrong, "yes");
     }
 
+    if (spec->merge && wanted(w, spec, KEY("merges"))) {
+        gguf_writer_cstrs(w, KEY("merges"), spec->merge, spec->n_merges);
+    }
     const char **text = mem_zalloc_array(spec->n + 1, sizeof *text);
     float *score = mem_zalloc_array(spec->n + 1, sizeof *score);
     int32_t *kind = mem_zalloc_array(spec->n + 1, sizeof *kind);

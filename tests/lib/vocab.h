@@ -25,12 +25,18 @@ struct vocab_spec {
     uint32_t id;
     const char *flag_key; /* and one with this                     */
     bool flag;
+    const char *const *merge; /* [n_merges]; NULL: no such key         */
+    uint32_t n_merges;
 };
 
 /* In the order of Llama 2: unknown, <s>, </s>, 256 bytes, then pieces. */
 extern const struct vocab_entry small_vocab[];
 extern const uint32_t small_vocab_n;
 #define SMALL_BYTE(b) (3 + (b))
+
+/* Byte-level BPE with pre-tokenizer llama-bpe: 256 bytes, ids as their values,
+ * then the tokens of its merges, and others of every kind. */
+struct vocab_spec bpe_vocab_spec(void);
 
 /* The id of the first entry with this text, or -1. */
 int32_t vocab_id(const struct vocab_spec *spec, const char *text);

@@ -13,6 +13,7 @@
 #include "engine/runner.h"
 #include "tests/lib/cli.h"
 #include "tests/lib/gguf_writer.h"
+#include "tests/lib/vocab.h"
 
 #define CTX 64
 
@@ -283,6 +284,39 @@ static void vocabulary_without_a_model(void **state)
 
 /* ---------------------------------------------------------- tokenize */
 
+/* Byte-level BPE, from a file with nothing but a vocabulary. */
+static void byte_level_vocabulary(void **state)
+{
+    (void)state;
+    struct vocab_spec spec = bpe_vocab_spec();
+    spec.id_key = "tokenizer.ggml.bos_token_id";
+    spec.id = (uint32_t)vocab_id(&spec, "<|x|>");
+    struct buf b;
+    struct error err;
+    buf_init(&b, 1 << 20);
+    assert_int_equal(vocab_write(&spec, &b, &err), ST_OK);
+    cli_write("bpe.gguf", b.data, b.len);
+    buf_fini(&b);
+    const char *path = cli_path("bpe.gguf");
+    cli_expect_out(CLI("tokenize", path, "--json", "he abc\xff"), 0,
+                   "{\"tokens\":[256,266,255],"
+                   "\"pieces\":[\"he\",\"\xc4\xa0"
+                   "abc\",\"\xc3\xbf\"]}\n");
+    const struct command in = {.input = "he abc"};
+    cli_expect_out(CLI_WITH(in, "tokenize", path, "-"), 0, "256 266\n");
+    char want[64];
+    snprintf(want, sizeof want, "%u 256\n", spec.id);
+    cli_expect_out(CLI("tokenize", path, "--bos", "he"), 0, want);
+    cli_expect_out(CLI("tokenize", path, "--special", "<|x|>he"), 0, want);
+    cli_expect_out(CLI("detokenize", path, "[256, 266]"), 0, "he abc\n");
+    spec.pre = "llama-next";
+    buf_init(&b, 1 << 20);
+    assert_int_equal(vocab_write(&spec, &b, &err), ST_OK);
+    cli_write("bpe.gguf", b.data, b.len);
+    buf_fini(&b);
+    cli_expect(CLI("tokenize", path, "he"), 1, "\"llama-next\"");
+}
+
 static void tokens_there_and_back(void **state)
 {
     (void)state;
@@ -492,6 +526,7 @@ int main(void)
         cmocka_unit_test(inspect_prints_the_plan),
         cmocka_unit_test(tokenizer_that_is_not_built),
         cmocka_unit_test(vocabulary_without_a_model),
+        cmocka_unit_test(byte_level_vocabulary),
         cmocka_unit_test(tokens_there_and_back),
         cmocka_unit_test(control_tokens_on_demand),
         cmocka_unit_test(ids_that_are_none),

@@ -123,18 +123,12 @@ static const struct {
      {long_text, 0, TOKEN_NORMAL},
      ST_TOO_LARGE,
      "1025"},
-    {"byte-level BPE",
-     {.model = "gpt2", .pre = "llama-bpe"},
-     -1,
-     {0},
-     ST_UNSUPPORTED,
-     "\"gpt2\" with pre-tokenizer \"llama-bpe\""},
-    {"no pre-tokenizer",
+    {"another tokenizer",
      {.model = "bert"},
      -1,
      {0},
      ST_UNSUPPORTED,
-     "\"bert\" is"},
+     "\"bert\" is not supported"},
     {"hostile name",
      {.model = "a\033[2Jb"},
      -1,
@@ -207,6 +201,139 @@ static void test_malformed_sets(void **state)
     mem_free(many);
 }
 
+/* ---- byte-level BPE ---------------------------------------------------- */
+
+static char long_merge[2100]; /* filled when the test starts */
+
+static const struct {
+    const char *why;
+    struct vocab_spec change; /* model, pre, skip, wrong as they are here */
+    const char *merge;        /* in place of the third, if not NULL */
+    enum status want;
+    const char *says;
+} malformed_bpe[] = {
+    {"unknown pre-tokenizer",
+     {.pre = "llama-next"},
+     NULL,
+     ST_UNSUPPORTED,
+     "\"gpt2\" with pre-tokenizer \"llama-next\""},
+    {"hostile pre-tokenizer",
+     {.pre = "\033[2J"},
+     NULL,
+     ST_UNSUPPORTED,
+     "\"?[2J\""},
+    {"no merges", {.skip = KEY("merges")}, NULL, ST_NOT_FOUND, "merges"},
+    {"merges of a wrong type",
+     {.wrong = KEY("merges")},
+     NULL,
+     ST_INVALID,
+     "merges"},
+    {"no types", {.skip = KEY("token_type")}, NULL, ST_NOT_FOUND, "token_type"},
+    {"too few types", {.n_kinds_less = 1}, NULL, ST_INVALID, "types"},
+    {"bos outside",
+     {.id_key = KEY("bos_token_id"), .id = 50000},
+     NULL,
+     ST_INVALID,
+     "bos_token_id"},
+    {"no space", {0}, "ab", ST_INVALID, "entry 2 is not two"},
+    {"empty", {0}, "", ST_INVALID, "entry 2 is not two"},
+    {"nothing on the left", {0}, " a", ST_INVALID, "entry 2 joins"},
+    {"nothing on the right", {0}, "a ", ST_INVALID, "entry 2 joins"},
+    {"two spaces", {0}, "a b c", ST_INVALID, "entry 2 joins"},
+    {"unknown left", {0}, "zq a", ST_INVALID, "entry 2 joins"},
+    {"unknown right", {0}, "a zq", ST_INVALID, "entry 2 joins"},
+    {"unknown result", {0}, "z q", ST_INVALID, "entry 2 joins"},
+    {"no character for a byte", {0}, "\xe6\x97\xa5 a", ST_INVALID, "entry 2"},
+    {"half a character", {0}, "a \xc3", ST_INVALID, "entry 2 joins"},
+    {"too long", {0}, long_merge, ST_INVALID, "entry 2"},
+    {"the same twice", {0}, "h e", ST_OK, NULL},
+    {"one of a control token", {0}, "<s> a", ST_OK, NULL},
+};
+
+static void test_malformed_bpe(void **state)
+{
+    (void)state;
+    memset(long_merge, 'x', sizeof long_merge - 1);
+    long_merge[1000] = ' ';
+    for (size_t i = 0; i < COUNT_OF(malformed_bpe); i++) {
+        struct vocab_spec spec = bpe_vocab_spec();
+        const struct vocab_spec *change = &malformed_bpe[i].change;
+        if (change->pre) spec.pre = change->pre;
+        spec.skip = change->skip;
+        spec.wrong = change->wrong;
+        spec.n_kinds_less = change->n_kinds_less;
+        spec.id_key = change->id_key;
+        spec.id = change->id;
+        const char *merge[64];
+        assert_in_range(spec.n_merges, 3, COUNT_OF(merge));
+        memcpy(merge, spec.merge, spec.n_merges * sizeof *merge);
+        if (malformed_bpe[i].merge) merge[2] = malformed_bpe[i].merge;
+        spec.merge = merge;
+        const size_t before = mem_in_use();
+        struct tokenizer *t = NULL;
+        struct error err = {0};
+        const enum status st = vocab_create(&t, &spec, &err);
+        if (st != malformed_bpe[i].want) {
+            fail_msg("%s: %s (%s)", malformed_bpe[i].why, status_name(st),
+                     err.text);
+        }
+        if (st != ST_OK) {
+            assert_null(t);
+            if (!strstr(err.text, malformed_bpe[i].says)) {
+                fail_msg("%s: \"%s\"", malformed_bpe[i].why, err.text);
+            }
+        }
+        tokenizer_free(t);
+        assert_int_equal(mem_in_use(), before);
+    }
+}
+
+static void test_malformed_bpe_sets(void **state)
+{
+    (void)state;
+    struct tokenizer *t = NULL;
+    struct error err;
+    /* bytes that the vocabulary lacks, and nothing to put for them */
+    struct vocab_spec spec = bpe_vocab_spec();
+    const char *const one[] = {"h e"};
+    struct vocab_entry few[300];
+    assert_in_range(spec.n, 257, COUNT_OF(few));
+    memcpy(few, spec.entry, spec.n * sizeof *few);
+    few['q'].kind = TOKEN_CONTROL;
+    spec.entry = few;
+    spec.merge = one;
+    spec.n_merges = 1;
+    assert_int_equal(vocab_create(&t, &spec, &err), ST_INVALID);
+    assert_non_null(strstr(err.text, "255 of 256"));
+    /* something: an unknown token */
+    few[0] = (struct vocab_entry){"<unk>", 0, TOKEN_UNKNOWN};
+    spec.id_key = KEY("unknown_token_id");
+    spec.id = 0;
+    assert_int_equal(vocab_create(&t, &spec, &err), ST_OK);
+    struct tokens got = {0};
+    const struct tokenize_options plain = {0};
+    assert_int_equal(tokenizer_encode(t, "heqhe", 5, plain, &got, &err), ST_OK);
+    assert_int_equal(got.n, 3);
+    assert_int_equal(got.id[1], 0);
+    tokens_fini(&got);
+    tokenizer_free(t);
+    /* no merges at all are fine; one more than the limit is not */
+    spec = bpe_vocab_spec();
+    spec.n_merges = 0;
+    assert_int_equal(vocab_create(&t, &spec, &err), ST_OK);
+    tokenizer_free(t);
+    t = NULL;
+    const uint32_t limit = (1u << 22) - 2;
+    const char **many = mem_zalloc_array(limit + 1, sizeof *many);
+    assert_non_null(many);
+    for (uint32_t i = 0; i <= limit; i++) many[i] = "h e";
+    spec.merge = many;
+    spec.n_merges = limit + 1;
+    assert_int_equal(vocab_create(&t, &spec, &err), ST_TOO_LARGE);
+    assert_null(t);
+    mem_free(many);
+}
+
 static void test_text_limit(void **state)
 {
     (void)state;
@@ -224,10 +351,8 @@ static void test_text_limit(void **state)
     tokenizer_free(t);
 }
 
-static void test_create_survives_failed_allocations(void **state)
+static void check_create_survives(struct vocab_spec spec)
 {
-    (void)state;
-    const struct vocab_spec spec = small_spec();
     struct buf file;
     buf_init(&file, 1 << 20);
     struct gguf *g;
@@ -253,14 +378,22 @@ static void test_create_survives_failed_allocations(void **state)
     assert_int_not_equal(before, mem_in_use());
 }
 
-static void test_encode_survives_failed_allocations(void **state)
+static void test_create_survives_failed_allocations(void **state)
 {
     (void)state;
-    const struct vocab_spec spec = small_spec();
+    check_create_survives(small_spec());
+    struct vocab_spec spec = bpe_vocab_spec();
+    check_create_survives(spec);
+    spec.pre = "default"; /* several expressions */
+    check_create_survives(spec);
+}
+
+static void check_encode_survives(struct vocab_spec spec)
+{
     struct tokenizer *t = create(&spec);
     char text[512];
     memset(text, 'a', sizeof text);
-    memcpy(text + 200, "<|x|>gh\xff[ud]xxxxxxxxxxxxxxxxxx", 30);
+    memcpy(text + 200, "<|x|>gh\xff[ud]xe\xcc\x81xxxxxxxxxxxxxx", 30);
     const struct tokenize_options options = {.bos = true, .special = true};
     struct error err;
     long n = 0;
@@ -277,7 +410,7 @@ static void test_encode_survives_failed_allocations(void **state)
         assert_int_equal(out.id[0], 77);
         tokens_fini(&out);
         if (st == ST_OK) {
-            assert_in_range(n_out, 50, 500);
+            assert_in_range(n_out, 50, 600);
             break;
         }
         assert_int_equal(st, ST_NO_MEMORY);
@@ -287,11 +420,24 @@ static void test_encode_survives_failed_allocations(void **state)
     tokenizer_free(t);
 }
 
+static void test_encode_survives_failed_allocations(void **state)
+{
+    (void)state;
+    check_encode_survives(small_spec());
+    struct vocab_spec spec = bpe_vocab_spec();
+    spec.pre = "qwen2"; /* normalizes */
+    spec.flag_key = KEY("add_space_prefix");
+    spec.flag = true;
+    check_encode_survives(spec);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_malformed),
         cmocka_unit_test(test_malformed_sets),
+        cmocka_unit_test(test_malformed_bpe),
+        cmocka_unit_test(test_malformed_bpe_sets),
         cmocka_unit_test(test_text_limit),
         cmocka_unit_test(test_create_survives_failed_allocations),
         cmocka_unit_test(test_encode_survives_failed_allocations),

@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include <string.h>
+#include <utf8proc.h>
 
 #include "common/clock.h"
 #include "common/rng.h"
@@ -254,6 +255,13 @@ static void test_push_changes_nothing_on_failure(void **state)
 
 /* ---- there and back ---------------------------------------------------- */
 
+/* What a vocabulary itself changes in a text. */
+enum change {
+    CHANGES_NOTHING,
+    CHANGES_MARKS, /* SentencePiece: U+2581 comes back as a space */
+    CHANGES_TO_NFC /* Qwen */
+};
+
 /* Spaces marked as such in the text are spaces when they come back. */
 static size_t unmark(const char *text, size_t n, char *plain)
 {
@@ -269,16 +277,46 @@ static size_t unmark(const char *text, size_t n, char *plain)
     return len;
 }
 
-static void check_round_trip(const struct tokenizer *t, const char *text,
-                             size_t n, bool special)
+/* Each stretch of UTF-8 in form C, by the library's own simplest way. */
+static size_t to_nfc(const char *text, size_t n, char *plain)
 {
-    char want[1024];
-    assert_in_range(n, 0, sizeof want);
-    const size_t n_want = unmark(text, n, want);
+    const unsigned char *p = (const unsigned char *)text;
+    size_t len = 0;
+    for (size_t i = 0; i < n;) {
+        size_t end = i;
+        while (end < n) {
+            const int k = utf8_sequence(p + end, n - end);
+            if (k <= 0) break;
+            end += (size_t)k;
+        }
+        utf8proc_uint8_t *made;
+        const utf8proc_ssize_t k =
+            utf8proc_map(p + i, (utf8proc_ssize_t)(end - i), &made,
+                         UTF8PROC_STABLE | UTF8PROC_COMPOSE);
+        assert_true(k >= 0);
+        memcpy(plain + len, made, (size_t)k);
+        free(made);
+        len += (size_t)k;
+        for (i = end; i < n && utf8_sequence(p + i, n - i) <= 0; i++) {
+            plain[len++] = text[i];
+        }
+    }
+    return len;
+}
+
+static void check_round_trip(const struct tokenizer *t, const char *text,
+                             size_t n, bool special, enum change change)
+{
+    char want[4096];
+    assert_in_range(n, 0, sizeof want / 3);
+    size_t n_want = n;
+    memcpy(want, text, n);
+    if (change == CHANGES_MARKS) n_want = unmark(text, n, want);
+    if (change == CHANGES_TO_NFC) n_want = to_nfc(text, n, want);
     struct tokens ids = encode(t, text, n, special);
     struct detokenizer d;
     struct buf out;
-    buf_init(&out, 4096);
+    buf_init(&out, sizeof want);
     detokenizer_init(&d, t, special);
     for (size_t i = 0; i < ids.n; i++) push(&d, ids.id[i], &out);
     assert_int_equal(detokenizer_finish(&d, &out), ST_OK);
@@ -312,6 +350,11 @@ static size_t random_utf8(struct rng *r, char *text)
         "[ud]",
         "[INST]",
         "[REFERENCE_DOC_7]",
+        "<|im_end|>",
+        "<|eot_id|>",
+        "<think>",
+        "e\xcc\x81",
+        "'LL",
         "<start_of_turn>",
         "\xef\xbf\xbd",
         "the",
@@ -350,7 +393,7 @@ static size_t random_utf8(struct rng *r, char *text)
     return n;
 }
 
-static void check_many(const struct tokenizer *t)
+static void check_many(const struct tokenizer *t, enum change change)
 {
     char text[1024];
     struct rng r = {42};
@@ -358,18 +401,18 @@ static void check_many(const struct tokenizer *t)
     for (int i = 0; i < 10000; i++) {
         const size_t n = random_utf8(&r, text);
         total += n;
-        check_round_trip(t, text, n, i % 2);
+        check_round_trip(t, text, n, i % 2, change);
     }
     assert_in_range(total, 500000, 5000000);
     for (int i = 0; i < 1000; i++) {
         const size_t n = (size_t)rng_below(&r, 100);
         for (size_t k = 0; k < n; k++) text[k] = (char)rng_u64(&r);
-        check_round_trip(t, text, n, i % 2);
+        check_round_trip(t, text, n, i % 2, change);
     }
-    check_round_trip(t, "", 0, false);
+    check_round_trip(t, "", 0, false, change);
     for (size_t n = 1; n < 40; n++) { /* only spaces */
         memset(text, ' ', n);
-        check_round_trip(t, text, n, false);
+        check_round_trip(t, text, n, false, change);
     }
 }
 
@@ -377,74 +420,117 @@ static void test_round_trip_small(void **state)
 {
     (void)state;
     struct tokenizer *t = create_small();
-    check_many(t);
+    check_many(t, CHANGES_MARKS);
     tokenizer_free(t);
 }
 
-static void test_round_trip_real(void **state)
+static void test_round_trip_bpe(void **state)
 {
     (void)state;
-    static const char *const name[] = {"llama2", "mistral-v1", "mistral-v3",
-                                       "gemma2"};
-    testdata_require();
-    for (size_t i = 0; i < COUNT_OF(name); i++) {
-        char path[TESTDATA_PATH_MAX];
-        testdata_path(path, "vocab", name[i], ".gguf");
-        struct gguf *g;
-        struct tokenizer *t;
+    static const struct {
+        const char *pre;
+        enum change change;
+        const char *flag_key;
+    } row[] = {
+        {"llama-bpe", CHANGES_NOTHING, NULL},
+        {"gpt-2", CHANGES_NOTHING, "tokenizer.ggml.add_space_prefix"},
+        {"qwen2", CHANGES_TO_NFC, NULL},
+        {"deepseek-llm", CHANGES_NOTHING, NULL},
+        {"tekken", CHANGES_NOTHING, NULL},
+    };
+    for (size_t i = 0; i < COUNT_OF(row); i++) {
+        struct vocab_spec spec = bpe_vocab_spec();
+        spec.pre = row[i].pre;
+        spec.flag_key = row[i].flag_key;
+        spec.flag = true;
+        struct tokenizer *t = NULL;
         struct error err;
-        if (gguf_open(&g, path, &err) != ST_OK) fail_msg("%s", err.text);
-        const size_t before = mem_in_use();
-        const uint64_t start = clock_now_ns();
-        if (tokenizer_create(&t, g, &err) != ST_OK) fail_msg("%s", err.text);
-        print_message("%s: created in %.1f ms, %.2f MiB\n", name[i],
-                      (double)(clock_now_ns() - start) / 1e6,
-                      (double)(mem_in_use() - before) / 1048576.0);
-        gguf_close(g);
-        check_many(t);
+        if (vocab_create(&t, &spec, &err) != ST_OK) fail_msg("%s", err.text);
+        check_many(t, row[i].change);
         tokenizer_free(t);
     }
 }
 
-/* A megabyte each: of text with words, and of one character, which is the
- * longest chain of merges there can be. Times are printed, not judged. */
-static void check_megabyte(const struct tokenizer *t, const char *name)
+/* A megabyte each: of text with words, of other scripts, and of one
+ * character, which is the longest chain of merges there can be. Times are
+ * printed, not judged. */
+static void check_megabyte(const struct tokenizer *t, const char *name,
+                           size_t n_rows)
 {
     static const char words[] =
         "The quick brown fox jumps over the lazy dog, and says: \"caf\xc3\xa9 "
         "\xe6\x97\xa5\xe6\x9c\xac 12345\"\n";
-    static const char *const pattern[] = {words, "a", " ", "\xff", "ab"};
+    static const char scripts[] =
+        "\xd0\xa1\xd1\x8a\xd0\xb5\xd1\x88\xd1\x8c "
+        "\xe6\x97\xa5\xe6\x9c\xac\xe8\xaa\x9e\xe3\x81\xa7"
+        "xe\xcc\x81\xed\x95\x9c\xea\xb5\xad "
+        "\xe0\xa4\xa8\xe0\xa4\xae\xe0\xa4\xb8\xe0\xa5\x8d ";
+    static const struct {
+        const char *what, *pattern;
+    } row[] = {
+        {"words", words}, {"scripts", scripts},  {"\"a\"", "a"},
+        {"spaces", " "},  {"\"ab\"", "ab"},      {"ff", "\xff"},
+        {"digits", "7"},  {"marks", "\xcc\x81"},
+    };
     const size_t n = 1 << 20;
     char *text = mem_alloc(n);
     assert_non_null(text);
-    for (size_t k = 0; k < COUNT_OF(pattern); k++) {
-        const size_t len = strlen(pattern[k]);
-        for (size_t i = 0; i < n; i++) text[i] = pattern[k][i % len];
+    print_message("%s, ms for 1 MiB of", name);
+    for (size_t k = 0; k < n_rows && k < COUNT_OF(row); k++) {
+        const size_t len = strlen(row[k].pattern);
+        for (size_t i = 0; i < n; i++) text[i] = row[k].pattern[i % len];
         const uint64_t start = clock_now_ns();
         struct tokens ids = encode(t, text, n, true);
-        print_message("%s: 1 MiB of \"%.8s\": %zu ids, %.0f ms\n", name,
-                      pattern[k][0] == '\xff' ? "(ff)" : pattern[k], ids.n,
+        print_message(" %s: %.0f", row[k].what,
                       (double)(clock_now_ns() - start) / 1e6);
-        assert_in_range(ids.n, n / 64, n + 1);
+        assert_in_range(ids.n, n / 512, n + 1);
         tokens_fini(&ids);
     }
+    print_message("\n");
     mem_free(text);
 }
 
-static void test_megabyte(void **state)
+static void test_megabyte_small(void **state)
 {
     (void)state;
     struct tokenizer *t = create_small();
-    check_megabyte(t, "small");
+    check_megabyte(t, "small", SIZE_MAX);
     tokenizer_free(t);
+}
+
+static const struct real {
+    const char *name;
+    enum change change;
+    bool all_chains;
+} real[] = {
+    {"llama2", CHANGES_MARKS, true},      {"mistral-v1", CHANGES_MARKS, false},
+    {"mistral-v3", CHANGES_MARKS, false}, {"gemma2", CHANGES_MARKS, false},
+    {"gpt-2", CHANGES_NOTHING, false},    {"llama3.1", CHANGES_NOTHING, false},
+    {"qwen3", CHANGES_TO_NFC, true},
+};
+
+static void test_real(void **state)
+{
+    const struct real *r = *state;
+    testdata_require();
     char path[TESTDATA_PATH_MAX];
-    testdata_path(path, "vocab", "llama2", ".gguf");
+    testdata_path(path, "vocab", r->name, ".gguf");
     struct gguf *g;
+    struct tokenizer *t;
     struct error err;
     if (gguf_open(&g, path, &err) != ST_OK) fail_msg("%s", err.text);
+    const size_t before = mem_in_use();
+    uint64_t start = clock_now_ns();
     if (tokenizer_create(&t, g, &err) != ST_OK) fail_msg("%s", err.text);
+    print_message("%s: created in %.0f ms, %.1f MiB", r->name,
+                  (double)(clock_now_ns() - start) / 1e6,
+                  (double)(mem_in_use() - before) / 1048576.0);
     gguf_close(g);
-    check_megabyte(t, "llama2");
+    start = clock_now_ns();
+    check_many(t, r->change);
+    print_message("; round trips in %.0f ms\n",
+                  (double)(clock_now_ns() - start) / 1e6);
+    check_megabyte(t, r->name, r->all_chains ? SIZE_MAX : 2);
     tokenizer_free(t);
 }
 
@@ -457,8 +543,15 @@ int main(void)
         cmocka_unit_test(test_detokenize),
         cmocka_unit_test(test_push_changes_nothing_on_failure),
         cmocka_unit_test(test_round_trip_small),
-        cmocka_unit_test(test_round_trip_real),
-        cmocka_unit_test(test_megabyte),
+        cmocka_unit_test(test_round_trip_bpe),
+        cmocka_unit_test(test_megabyte_small),
+        cmocka_unit_test_prestate(test_real, (void *)&real[0]),
+        cmocka_unit_test_prestate(test_real, (void *)&real[1]),
+        cmocka_unit_test_prestate(test_real, (void *)&real[2]),
+        cmocka_unit_test_prestate(test_real, (void *)&real[3]),
+        cmocka_unit_test_prestate(test_real, (void *)&real[4]),
+        cmocka_unit_test_prestate(test_real, (void *)&real[5]),
+        cmocka_unit_test_prestate(test_real, (void *)&real[6]),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
