@@ -58,7 +58,7 @@ struct model_options {
          "N",        "context, in tokens (default: up to 4096)",               \
          1,          MODEL_CTX_MAX},                                           \
         {"--kv",   0,      OPTION_STRING,                                      \
-         &(m)->kv, "TYPE", "key/value cache: f16 (default) or f32",            \
+         &(m)->kv, "TYPE", "key/value cache: f16 (default), f32 or q8_0",      \
          0,        0},                                                         \
         {"--batch",  0,                                                        \
          OPTION_U32, &(m)->shard.rows_max,                                     \
