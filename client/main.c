@@ -25,6 +25,7 @@ static const struct {
     {"tokenize", cmd_tokenize, "text to token ids"},
     {"detokenize", cmd_detokenize, "token ids to text"},
     {"perplexity", cmd_perplexity, "how well a model predicts a text"},
+    {"quantize", cmd_quantize, "a model file in smaller types"},
     {"plan", cmd_plan, "which PC would compute what, and how fast"},
     {"bench", cmd_bench, "prompt and answer speed on this machine"},
 };
