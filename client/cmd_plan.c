@@ -85,7 +85,7 @@ int cmd_plan(int argc, char **argv)
         {"--ctx", 'c', OPTION_U32, &p.request.n_ctx, "N",
          "context, in tokens (default: up to 4096)", 1, MODEL_CTX_MAX},
         {"--kv", 0, OPTION_STRING, &p.kv, "TYPE",
-         "key/value cache: f16 (default) or f32", 0, 0},
+         "key/value cache: f16 (default), f32 or q8_0", 0, 0},
         {"--batch", 0, OPTION_U32, &p.request.rows_max, "N",
          "prompt tokens computed together (default 128)", 1, STEP_ROWS_MAX},
     };
@@ -107,7 +107,7 @@ int cmd_plan(int argc, char **argv)
                        "--objective %s: latency, throughput or mixed",
                        p.objective);
     } else if (p.kv && !kv_type_by_name(p.kv, &p.request.kv_type)) {
-        st = error_set(&err, ST_USAGE, "--kv %s: f16 and f32 are there", p.kv);
+        st = error_set(&err, ST_USAGE, "--kv %s: " KV_TYPE_NAMES, p.kv);
     }
     if (st == ST_OK) {
         p.model = words[0];

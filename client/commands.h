@@ -26,6 +26,7 @@ int cmd_tokenize(int argc, char **argv);
 int cmd_detokenize(int argc, char **argv);
 int cmd_template(int argc, char **argv);
 int cmd_perplexity(int argc, char **argv);
+int cmd_quantize(int argc, char **argv);
 int cmd_bench(int argc, char **argv);
 int cmd_plan(int argc, char **argv);
 int cmd_run(int argc, char **argv);
@@ -59,7 +60,7 @@ struct model_options {
          "N",        "context, in tokens (default: up to 4096)",               \
          1,          MODEL_CTX_MAX},                                           \
         {"--kv",   0,      OPTION_STRING,                                      \
-         &(m)->kv, "TYPE", "key/value cache: f16 (default) or f32",            \
+         &(m)->kv, "TYPE", "key/value cache: f16 (default), f32 or q8_0",      \
          0,        0},                                                         \
         {"--batch",  0,                                                        \
          OPTION_U32, &(m)->shard.rows_max,                                     \

@@ -26,6 +26,7 @@ static const struct {
     {"detokenize", cmd_detokenize, "token ids to text"},
     {"template", cmd_template, "messages to a prompt, by the model's template"},
     {"perplexity", cmd_perplexity, "how well a model predicts a text"},
+    {"quantize", cmd_quantize, "a model file in smaller types"},
     {"plan", cmd_plan, "which PC would compute what, and how fast"},
     {"bench", cmd_bench, "prompt and answer speed on this machine"},
 };

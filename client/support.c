@@ -46,8 +46,7 @@ enum status model_options_finish(struct model_options *m, struct error *err)
         return error_set(err, m->error.status, "%s", m->error.text);
     }
     if (m->kv && !kv_type_by_name(m->kv, &m->shard.kv_type)) {
-        return error_set(err, ST_USAGE, "--kv %s: f16 and f32 are there",
-                         m->kv);
+        return error_set(err, ST_USAGE, "--kv %s: " KV_TYPE_NAMES, m->kv);
     }
     if (!m->blas) return ST_OK;
     for (size_t i = 0; i < COUNT_OF(uses); i++) {

@@ -37,7 +37,7 @@ static enum status finish(struct settings *s, size_t n_words, struct error *err)
                          s->objective);
     }
     if (s->kv && !kv_type_by_name(s->kv, &s->o.kv_type)) {
-        return error_set(err, ST_USAGE, "--kv %s: f16 or f32", s->kv);
+        return error_set(err, ST_USAGE, "--kv %s: " KV_TYPE_NAMES, s->kv);
     }
     if (!(s->o.invite_minutes >= 0 && s->o.invite_minutes <= INVITE_MAX)) {
         return error_set(err, ST_USAGE, "--invite: 0 to %d minutes",
@@ -105,7 +105,7 @@ int main(int argc, char **argv)
          "longest prompt with its answer, in tokens (default: up to 4096)", 1,
          MODEL_CTX_MAX},
         {"--kv", 0, OPTION_STRING, &s.kv, "TYPE",
-         "key/value cache: f16 (default) or f32", 0, 0},
+         "key/value cache: f16 (default), f32 or q8_0", 0, 0},
         {"--users", 0, OPTION_U32, &s.o.n_users, "N",
          "how many write at once, for the plan (default 4)", 1, USERS_MAX},
         {"--objective", 0, OPTION_STRING, &s.objective, "WHAT",

@@ -31,18 +31,48 @@ static void state_clear(struct state *st, uint32_t dim)
     memset(st->o, 0, dim * sizeof *st->o);
 }
 
-/* Take up to 32 positions into a partial. */
-static void state_add(const struct attention *a, struct state *st,
-                      const float *q, const void *k, const void *v, uint32_t n)
+/* Queries as the keys' type wants them. */
+union query {
+    const float *f32;
+    const struct act_q8_0 *q8_0;
+};
+
+/* w[t] = q . k_t of up to 32 positions. */
+static void dot_keys(const struct attention *a, float *w, union query q,
+                     const void *k, uint32_t n)
 {
     const struct vec_ops *vec = a->s->vec;
     const uint32_t dim = a->s->model.head_dim;
-    const bool f16 = a->s->options.kv_type == KV_F16;
-    float w[KV_PAGE];
-    if (f16)
-        vec->dot_rows_f16(w, q, k, dim, n, dim);
+    if (a->s->options.kv_type == KV_Q8_0)
+        vec->dot_rows_q8_0(w, q.q8_0, k, dim / 32, n, dim);
+    else if (a->s->options.kv_type == KV_F16)
+        vec->dot_rows_f16(w, q.f32, k, dim, n, dim);
     else
-        vec->dot_rows_f32(w, q, k, dim, n, dim);
+        vec->dot_rows_f32(w, q.f32, k, dim, n, dim);
+}
+
+/* o = o + w[t] * v_t of as many. */
+static void add_values(const struct attention *a, float *o, const float *w,
+                       const void *v, uint32_t n)
+{
+    const struct vec_ops *vec = a->s->vec;
+    const uint32_t dim = a->s->model.head_dim;
+    if (a->s->options.kv_type == KV_Q8_0)
+        vec->axpy_rows_q8_0(o, w, v, dim / 32, n, dim);
+    else if (a->s->options.kv_type == KV_F16)
+        vec->axpy_rows_f16(o, w, v, dim, n, dim);
+    else
+        vec->axpy_rows_f32(o, w, v, dim, n, dim);
+}
+
+/* Take up to 32 positions into a partial. */
+static void state_add(const struct attention *a, struct state *st,
+                      union query q, const void *k, const void *v, uint32_t n)
+{
+    const struct vec_ops *vec = a->s->vec;
+    const uint32_t dim = a->s->model.head_dim;
+    float w[KV_PAGE];
+    dot_keys(a, w, q, k, n);
     vec->scale(w, a->scale, n);
     float m = st->m;
     for (uint32_t t = 0; t < n; t++) m = w[t] > m ? w[t] : m;
@@ -54,10 +84,7 @@ static void state_add(const struct attention *a, struct state *st,
         st->m = m;
     }
     for (uint32_t t = 0; t < n; t++) st->l += w[t];
-    if (f16)
-        vec->axpy_rows_f16(st->o, w, v, dim, n, dim);
-    else
-        vec->axpy_rows_f32(st->o, w, v, dim, n, dim);
+    add_values(a, st->o, w, v, n);
 }
 
 static void state_merge(struct state *total, const struct state *part,
@@ -79,6 +106,14 @@ static void attend(const struct attention *a, const struct attention_row *row,
 {
     const uint32_t dim = a->s->model.head_dim;
     struct state *part = total + HEADS_AT_ONCE;
+    struct act_q8_0 blocks[HEADS_AT_ONCE][MODEL_HEAD_DIM_MAX / 32];
+    union query query[HEADS_AT_ONCE];
+    for (uint32_t h = 0; h < n; h++) {
+        query[h].f32 = q + (size_t)h * dim;
+        if (a->s->options.kv_type != KV_Q8_0) continue;
+        a->s->vec->act_quantize(ACT_Q8_0, query[h].f32, dim, blocks[h]);
+        query[h].q8_0 = blocks[h];
+    }
     for (uint32_t at = 0; at <= row->pos; at += KV_PAGE) {
         const uint32_t left = row->pos - at + 1;
         const uint32_t len = left < KV_PAGE ? left : KV_PAGE;
@@ -90,7 +125,7 @@ static void attend(const struct attention *a, const struct attention_row *row,
                 if (at > PARTIAL) state_merge(&total[h], &part[h], dim);
                 state_clear(&to[h], dim);
             }
-            state_add(a, &to[h], q + (size_t)h * dim, k, v, len);
+            state_add(a, &to[h], query[h], k, v, len);
         }
     }
     for (uint32_t h = 0; h < n; h++) {

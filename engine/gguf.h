@@ -81,6 +81,25 @@ void gguf_close(struct gguf *g); /* NULL allowed */
 NODISCARD enum status gguf_strip_header(const struct gguf *g, struct buf *out,
                                         struct error *err);
 
+/* What replaces what a header says when its tensors get other types. */
+struct gguf_retype {
+    const uint32_t *types; /* [gguf_n_tensors], all known; rows divide */
+    uint32_t file_type;    /* general.file_type: llama.cpp's number */
+};
+#define GGUF_QUANTIZATION_VERSION 2 /* of the block layouts in quant.h */
+
+/* The header of one GGUF v3 file with the same keys (but split.*, and
+ * general.file_type and general.quantization_version as they now are) and the
+ * same tensors in the same order, one after the other from the end of the
+ * header on, each at the file's alignment. Appended to out with the padding
+ * that follows it; as gguf_strip_header else. */
+NODISCARD enum status gguf_retype_header(const struct gguf *g,
+                                         const struct gguf_retype *to,
+                                         struct buf *out, struct error *err);
+uint32_t gguf_alignment(const struct gguf *g);
+/* Bytes of the tensor if it had this type; its own if that is not known. */
+uint64_t gguf_tensor_bytes(const struct gguf_tensor *t, uint32_t type);
+
 /* n bytes from byte `from` on of tensor i to dst; the range lies in the
  * tensor.  Called by gguf_read, on its thread: from several at once. */
 typedef enum status gguf_read_fn(void *arg, uint32_t i, uint64_t from,

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "engine/act.h"
 #include "engine/quant_f16.h"
 
 #define NOWHERE UINT32_MAX
@@ -19,8 +20,8 @@ struct sequence {
 
 struct kv {
     struct kv_shape shape;
-    char *data;         /* [n_pages][n_layers][2][n_head_kv][32][head_dim] */
-    size_t element;     /* bytes */
+    char *data;         /* [n_pages][n_layers][2][n_head_kv][32][row] */
+    size_t row_bytes;   /* of one head */
     size_t head_bytes;  /* 32 positions of one head */
     size_t plane_bytes; /* K or V of one layer */
     size_t page_bytes;
@@ -32,7 +33,8 @@ struct kv {
     struct sequence *seqs; /* [n_seq_max] */
 };
 
-static const char *const type_names[] = {[KV_F32] = "f32", [KV_F16] = "f16"};
+static const char *const type_names[KV_TYPE_END] = {
+    [KV_F32] = "f32", [KV_F16] = "f16", [KV_Q8_0] = "q8_0"};
 
 const char *kv_type_name(enum kv_type type)
 {
@@ -50,16 +52,29 @@ bool kv_type_by_name(const char *name, enum kv_type *out)
     return false;
 }
 
-static size_t element_bytes(enum kv_type type)
+enum status kv_type_check(enum kv_type type, uint32_t head_dim,
+                          struct error *err)
 {
-    return type == KV_F32 ? sizeof(float) : sizeof(uint16_t);
+    if (type != KV_Q8_0 || head_dim % 32 == 0) return ST_OK;
+    return error_set(err, ST_USAGE,
+                     "--kv q8_0 stores blocks of 32, but the model's heads "
+                     "have %u elements: --kv f16",
+                     head_dim);
+}
+
+size_t kv_row_bytes(enum kv_type type, uint32_t head_dim)
+{
+    if (type == KV_Q8_0) {
+        return (size_t)(head_dim / 32) * sizeof(struct block_q8_0);
+    }
+    return head_dim * (type == KV_F32 ? sizeof(float) : sizeof(uint16_t));
 }
 
 uint64_t kv_page_bytes(const struct kv_shape *s)
 {
     /* limits of model.h keep this far below 2^64 */
-    return (uint64_t)2 * s->n_layers * s->n_head_kv * s->head_dim * KV_PAGE *
-           element_bytes(s->type);
+    return (uint64_t)2 * s->n_layers * s->n_head_kv * KV_PAGE *
+           kv_row_bytes(s->type, s->head_dim);
 }
 
 uint64_t kv_bytes(const struct kv_shape *s)
@@ -80,11 +95,13 @@ uint64_t kv_bytes(const struct kv_shape *s)
 enum status kv_create(struct kv **out, const struct kv_shape *shape,
                       struct error *err)
 {
+    const enum status st = kv_type_check(shape->type, shape->head_dim, err);
+    if (st != ST_OK) return st;
     struct kv *kv = mem_zalloc(sizeof *kv);
     if (!kv) return error_set(err, ST_NO_MEMORY, "key/value cache");
     kv->shape = *shape;
-    kv->element = element_bytes(shape->type);
-    kv->head_bytes = KV_PAGE * (size_t)shape->head_dim * kv->element;
+    kv->row_bytes = kv_row_bytes(shape->type, shape->head_dim);
+    kv->head_bytes = KV_PAGE * kv->row_bytes;
     kv->plane_bytes = shape->n_head_kv * kv->head_bytes;
     kv->page_bytes = (size_t)kv_page_bytes(shape);
     kv->list_len = kv_pages(shape->n_ctx);
@@ -320,6 +337,16 @@ static void store_head(const struct kv *kv, char *to, const float *x)
         memcpy(to, x, dim * sizeof *x);
         return;
     }
+    if (kv->shape.type == KV_Q8_0) {
+        for (uint32_t i = 0; i < dim / 32; i++) {
+            struct act_q8_0 a;
+            act_quantize(ACT_Q8_0, x + 32 * (size_t)i, 32, &a);
+            struct block_q8_0 b = {.d = f32_to_f16_inline(a.d)};
+            memcpy(b.qs, a.q, sizeof b.qs);
+            memcpy(to + i * sizeof b, &b, sizeof b);
+        }
+        return;
+    }
     uint16_t *h = (uint16_t *)(void *)to;
     for (uint32_t d = 0; d < dim; d++) h[d] = f32_to_f16_inline(x[d]);
 }
@@ -327,7 +354,7 @@ static void store_head(const struct kv *kv, char *to, const float *x)
 void kv_store(struct kv *kv, uint32_t handle, uint32_t layer, uint32_t pos,
               const float *k, const float *v)
 {
-    const size_t row = pos % KV_PAGE * kv->shape.head_dim * kv->element;
+    const size_t row = pos % KV_PAGE * kv->row_bytes;
     for (uint32_t h = 0; h < kv->shape.n_head_kv; h++) {
         const size_t at = h * (size_t)kv->shape.head_dim;
         store_head(kv, kv->data + offset_of(kv, handle, layer, 0, h, pos) + row,

@@ -1,6 +1,7 @@
 /* kv.h - the key/value cache of one shard: pages of 32 positions.
  *
- * Depends on: common, quant.  Thread: compute, from create to free; no locks.
+ * Depends on: common, quant, act.  Thread: compute, from create to free; no
+ * locks.
  *
  * A sequence is a list of pages; a page holds 32 positions of every layer of
  * the shard. Pages may be shared by sequences (fork) and are copied when one
@@ -19,7 +20,12 @@
 
 #define KV_PAGE 32 /* positions */
 
-enum kv_type { KV_F32, KV_F16 };
+/* KV_Q8_0: a row of one head is head_dim / 32 blocks of quant.h's q8_0,
+ * quantized as activations are, with d rounded to f16 (NUMERICS 8). */
+enum kv_type { KV_F32, KV_F16, KV_Q8_0, KV_TYPE_END };
+
+/* For messages: the names that kv_type_by_name takes. */
+#define KV_TYPE_NAMES "f32, f16 or q8_0"
 
 struct kv_shape {
     uint32_t n_layers; /* held by this shard */
@@ -36,7 +42,14 @@ struct kv;
 const char *kv_type_name(enum kv_type type);
 NODISCARD bool kv_type_by_name(const char *name, enum kv_type *out);
 
-/* Bytes of one page: 2 * layers * heads * head_dim * 32 * element. */
+/* ST_USAGE, by name, if heads of this size cannot be stored so: q8_0 wants
+ * whole blocks of 32. */
+NODISCARD enum status kv_type_check(enum kv_type type, uint32_t head_dim,
+                                    struct error *err);
+/* Bytes of one position of one head. */
+size_t kv_row_bytes(enum kv_type type, uint32_t head_dim);
+
+/* Bytes of one page: 2 * layers * heads * 32 * kv_row_bytes. */
 uint64_t kv_page_bytes(const struct kv_shape *shape);
 /* Bytes kv_create takes, all of them; the planner calls this too.  UINT64_MAX
  * on overflow. */
@@ -47,6 +60,7 @@ static inline uint32_t kv_pages(uint32_t n_positions)
     return n_positions / KV_PAGE + (n_positions % KV_PAGE != 0);
 }
 
+/* ST_USAGE as kv_type_check, ST_NO_MEMORY. */
 NODISCARD enum status kv_create(struct kv **out, const struct kv_shape *shape,
                                 struct error *err);
 void kv_free(struct kv *kv); /* NULL allowed */
@@ -92,8 +106,8 @@ uint32_t kv_find(const struct kv *kv, uint64_t seq);
 void kv_store(struct kv *kv, uint32_t handle, uint32_t layer, uint32_t pos,
               const float *k, const float *v);
 
-/* 32 rows of one head: [32][head_dim] elements of the shape's type, row i for
- * position (pos - pos % 32) + i. */
+/* 32 rows of one head: [32][kv_row_bytes], row i for position
+ * (pos - pos % 32) + i. */
 const void *kv_k(const struct kv *kv, uint32_t handle, uint32_t layer,
                  uint32_t head, uint32_t pos);
 const void *kv_v(const struct kv *kv, uint32_t handle, uint32_t layer,

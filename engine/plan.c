@@ -80,10 +80,13 @@ static enum status check_request(const struct plan_request *r,
                          r->rows_max, r->outputs_max, r->n_steps, STEP_ROWS_MAX,
                          PLAN_STEPS_MAX);
     }
-    if ((unsigned)r->kv_type > KV_F16 || (unsigned)r->objective > PLAN_MIXED) {
+    if ((unsigned)r->kv_type >= KV_TYPE_END ||
+        (unsigned)r->objective > PLAN_MIXED) {
         return error_set(err, ST_USAGE, "key/value type %d, objective %d",
                          (int)r->kv_type, (int)r->objective);
     }
+    const enum status st = kv_type_check(r->kv_type, r->model->head_dim, err);
+    if (st != ST_OK) return st;
     for (uint32_t i = 0; i < r->n_nodes; i++) {
         const struct plan_node *n = &r->nodes[i];
         if ((unsigned)n->isa < ISA_END && n->n_threads <= POOL_THREADS_MAX &&

@@ -365,7 +365,7 @@ static enum status read_options(struct plan_request *r, uint32_t *n_pages,
     if (st != ST_OK || !kv) return st;
     const char *name = json_string_value(kv);
     if (!name || !kv_type_by_name(name, &r->kv_type)) {
-        return error_set(err, ST_INVALID, "\"kv_type\": f16 and f32 are there");
+        return error_set(err, ST_INVALID, "\"kv_type\": " KV_TYPE_NAMES);
     }
     return ST_OK;
 }

@@ -396,12 +396,15 @@ static enum status check_options(const struct model *m,
                          "up to %u positions",
                          o->rows_max, o->outputs_max, o->n_seq_max, o->n_ctx);
     }
-    if (o->isa >= ISA_END || o->isa > cpu_isa() || o->kv_type > KV_F16) {
+    if (o->isa >= ISA_END || o->isa > cpu_isa() ||
+        (unsigned)o->kv_type >= KV_TYPE_END) {
         return error_set(err, ST_USAGE,
                          "instruction set %s, key/value type %d: not on this "
                          "processor, or not built",
                          isa_name(o->isa), (int)o->kv_type);
     }
+    const enum status st = kv_type_check(o->kv_type, m->head_dim, err);
+    if (st != ST_OK) return st;
     return check_head(m, spec, err);
 }
 

@@ -24,6 +24,23 @@ static void dot_rows_f16(float *out, const float *q, const uint16_t *k,
     }
 }
 
+static void dot_rows_q8_0(float *out, const struct act_q8_0 *q,
+                          const struct block_q8_0 *k, size_t stride,
+                          uint32_t n_rows, uint32_t n)
+{
+    for (uint32_t t = 0; t < n_rows; t++) {
+        const struct block_q8_0 *row = k + t * stride;
+        float leaf = 0;
+        for (uint32_t b = 0; b < n / 32; b++) {
+            int32_t sum = 0;
+            for (int i = 0; i < 32; i++) sum += row[b].qs[i] * q[b].q[i];
+            const float x = (float)sum * (f16_to_f32_inline(row[b].d) * q[b].d);
+            leaf = b == 0 ? x : leaf + x;
+        }
+        out[t] = leaf;
+    }
+}
+
 static void axpy_rows_f32(float *o, const float *w, const float *v,
                           size_t stride, uint32_t n_rows, uint32_t n)
 {
@@ -38,6 +55,19 @@ static void axpy_rows_f16(float *o, const float *w, const uint16_t *v,
     for (uint32_t t = 0; t < n_rows; t++) {
         for (uint32_t d = 0; d < n; d++) {
             o[d] += w[t] * f16_to_f32_inline(v[t * stride + d]);
+        }
+    }
+}
+
+static void axpy_rows_q8_0(float *o, const float *w, const struct block_q8_0 *v,
+                           size_t stride, uint32_t n_rows, uint32_t n)
+{
+    for (uint32_t t = 0; t < n_rows; t++) {
+        const struct block_q8_0 *row = v + t * stride;
+        for (uint32_t i = 0; i < n; i++) {
+            const float x = f16_to_f32_inline(row[i / 32].d) *
+                            (float)row[i / 32].qs[i % 32];
+            o[i] += w[t] * x;
         }
     }
 }
@@ -61,8 +91,10 @@ static const struct vec_ops ref = {
     .name = "ref",
     .dot_rows_f32 = dot_rows_f32,
     .dot_rows_f16 = dot_rows_f16,
+    .dot_rows_q8_0 = dot_rows_q8_0,
     .axpy_rows_f32 = axpy_rows_f32,
     .axpy_rows_f16 = axpy_rows_f16,
+    .axpy_rows_q8_0 = axpy_rows_q8_0,
     .scale = scale,
     .silu_mul = silu_mul,
     .exp_row = exp_row,

@@ -25,6 +25,11 @@ struct vec_ops {
     /* The same with k in f16, converted exactly. */
     void (*dot_rows_f16)(float *out, const float *q, const uint16_t *k,
                          size_t stride, uint32_t n_rows, uint32_t n);
+    /* The leaf of Q8_0 weights (NUMERICS 4) with activations q, n a multiple
+     * of 32 up to 256.  Strides count blocks. */
+    void (*dot_rows_q8_0)(float *out, const struct act_q8_0 *q,
+                          const struct block_q8_0 *k, size_t stride,
+                          uint32_t n_rows, uint32_t n);
 
     /* o[d] = o[d] + (w[t] * v[t * stride + d]), t ascending, for d < n. */
     void (*axpy_rows_f32)(float *o, const float *w, const float *v,
@@ -32,6 +37,10 @@ struct vec_ops {
     /* The same with v in f16, converted exactly. */
     void (*axpy_rows_f16)(float *o, const float *w, const uint16_t *v,
                           size_t stride, uint32_t n_rows, uint32_t n);
+
+    /* The same with v in q8_0 blocks, d * q (which is exact). */
+    void (*axpy_rows_q8_0)(float *o, const float *w, const struct block_q8_0 *v,
+                           size_t stride, uint32_t n_rows, uint32_t n);
 
     /* o[i] = o[i] * c. */
     void (*scale)(float *o, float c, uint32_t n);

@@ -90,6 +90,56 @@ static void dot_rows_f16(float *out, const float *q, const uint16_t *k,
     dot_rows(out, q, k, stride, n_rows, n, true);
 }
 
+static void dot_rows_q8_0(float *out, const struct act_q8_0 *q,
+                          const struct block_q8_0 *k, size_t stride,
+                          uint32_t n_rows, uint32_t n)
+{
+    const __m256i one = _mm256_set1_epi16(1);
+    for (uint32_t t = 0; t < n_rows; t++) {
+        const struct block_q8_0 *row = k + t * stride;
+        float leaf = -0.0f; /* -0 + t is t, whatever t */
+        for (uint32_t b = 0; b < n / 32; b++) {
+            const __m256i x = _mm256_loadu_si256((const void *)row[b].qs);
+            const __m256i y = _mm256_loadu_si256((const void *)q[b].q);
+            /* |x|, |y| <= 127: pair sums stay in int16 */
+            const __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(x),
+                                                       _mm256_sign_epi8(y, x));
+            const __m256i eight = _mm256_madd_epi16(pairs, one);
+            __m128i s = _mm_add_epi32(_mm256_castsi256_si128(eight),
+                                      _mm256_extracti128_si256(eight, 1));
+            s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0x4e));
+            s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0xb1));
+            leaf +=
+                (float)_mm_cvtsi128_si32(s) * (_cvtsh_ss(row[b].d) * q[b].d);
+        }
+        out[t] = leaf;
+    }
+}
+
+static void axpy_rows_q8_0(float *o, const float *w, const struct block_q8_0 *v,
+                           size_t stride, uint32_t n_rows, uint32_t n)
+{
+    for (uint32_t b = 0; b < n / 32; b++, o += 32) {
+        __m256 acc[4];
+        UNROLL
+        for (int i = 0; i < 4; i++) acc[i] = _mm256_loadu_ps(o + 8 * i);
+        for (uint32_t t = 0; t < n_rows; t++) {
+            const struct block_q8_0 *block = v + t * stride + b;
+            const __m256 d = _mm256_set1_ps(_cvtsh_ss(block->d));
+            const __m256 wt = _mm256_set1_ps(w[t]);
+            UNROLL
+            for (int i = 0; i < 4; i++) {
+                const __m256i q = _mm256_cvtepi8_epi32(
+                    _mm_loadl_epi64((const void *)(block->qs + 8 * i)));
+                const __m256 x = _mm256_mul_ps(d, _mm256_cvtepi32_ps(q));
+                acc[i] = _mm256_add_ps(acc[i], _mm256_mul_ps(wt, x));
+            }
+        }
+        UNROLL
+        for (int i = 0; i < 4; i++) _mm256_storeu_ps(o + 8 * i, acc[i]);
+    }
+}
+
 /* nv vectors of o from d on stay in registers while the rows go by. */
 static ALWAYS_INLINE void axpys(float *o, const float *w, const void *v,
                                 size_t stride, uint32_t n_rows, uint32_t d,
@@ -216,8 +266,10 @@ const struct vec_ops *vec_ops_avx2(void)
         .name = "avx2",
         .dot_rows_f32 = dot_rows_f32,
         .dot_rows_f16 = dot_rows_f16,
+        .dot_rows_q8_0 = dot_rows_q8_0,
         .axpy_rows_f32 = axpy_rows_f32,
         .axpy_rows_f16 = axpy_rows_f16,
+        .axpy_rows_q8_0 = axpy_rows_q8_0,
         .scale = scale,
         .silu_mul = silu_mul,
         .exp_row = exp_row,

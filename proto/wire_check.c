@@ -125,7 +125,7 @@ static enum status check_assign(const struct wire_assign *a, struct error *err)
         {"n_seq_max", a->n_seq_max, 1, LIMIT_SEQUENCES},
         {"rows_max", a->rows_max, 1, LIMIT_ROWS},
         {"outputs_max", a->outputs_max, 0, LIMIT_ROWS},
-        {"KV type", a->kv_type, KV_F32, KV_F16},
+        {"KV type", a->kv_type, KV_F32, KV_TYPE_END - 1},
         {"n_steps", a->n_steps, 1, LIMIT_STEPS},
     };
     for (size_t i = 0; i < COUNT_OF(range); i++) {

@@ -24,6 +24,28 @@ struct bench {
     float *k, *v; /* [n][HEADS_KV][dim], as stored */
 };
 
+/* 32 values as a q8_0 cache gives them back: by the definition, in double. */
+static void through_q8_0(float *x)
+{
+    double top = 0;
+    for (int i = 0; i < 32; i++) top = fmax(top, fabs((double)x[i]));
+    const double d = (double)f16_to_f32(f32_to_f16((float)(top / 127)));
+    for (int i = 0; i < 32; i++) {
+        const double q = rint((double)x[i] * (double)(127.0f / (float)top));
+        x[i] = (float)(q * d);
+    }
+}
+
+/* 32 values of a query as such a cache's keys meet them: scale in f32. */
+static void through_act(float *x)
+{
+    float top = 0;
+    for (int i = 0; i < 32; i++) top = fmaxf(top, fabsf(x[i]));
+    for (int i = 0; i < 32; i++) {
+        x[i] = rintf(x[i] * (127.0f / top)) * (top / 127.0f);
+    }
+}
+
 static void open_bench(struct bench *b, uint32_t dim, uint32_t group,
                        enum kv_type type, uint32_t n, uint32_t n_threads,
                        uint64_t seed)
@@ -56,6 +78,11 @@ static void open_bench(struct bench *b, uint32_t dim, uint32_t group,
             b->k[i] = f16_to_f32(f32_to_f16(b->k[i]));
             b->v[i] = f16_to_f32(f32_to_f16(b->v[i]));
         }
+    }
+    for (size_t i = 0; type == KV_Q8_0 && i < values; i += 32) {
+        /* so that storing them changes them little more */
+        through_q8_0(b->k + i);
+        through_q8_0(b->v + i);
     }
 }
 
@@ -156,10 +183,14 @@ static void check_shape(uint32_t dim, uint32_t group, enum kv_type type,
     for (size_t i = 0; i < n_rows * width; i++) q[i] = 2 * rig_uniform(&rng);
     memset(out, 0xff, n_rows * width * sizeof *out);
     attention_run(&b.s, 1, rows, n_rows, q, out, b.scratch);
+    memcpy(other, q, n_rows * width * sizeof *q);
+    for (size_t i = 0; type == KV_Q8_0 && i < n_rows * width; i += 32) {
+        through_act(other + i);
+    }
     for (uint32_t r = 0; r + 1 < n_rows; r++) {
         for (uint32_t h = 0; h < b.s.model.n_head; h++) {
             const size_t at = r * width + (size_t)h * dim;
-            check_head(&b, q + at, h / group, rows[r].pos, out + at);
+            check_head(&b, other + at, h / group, rows[r].pos, out + at);
         }
     }
     for (size_t i = 0; i < width; i++) { /* no sequence: zeros */
@@ -199,6 +230,16 @@ static void test_textbook_f16(void **state)
     check_shape(128, 1, KV_F16, 700);
     check_shape(128, 48, KV_F16, 65);
     check_shape(256, 1, KV_F16, 300);
+}
+
+static void test_textbook_q8_0(void **state)
+{
+    (void)state;
+    check_shape(32, 8, KV_Q8_0, 290);
+    check_shape(64, 4, KV_Q8_0, 700);
+    check_shape(96, 1, KV_Q8_0, 700);
+    check_shape(128, 48, KV_Q8_0, 65);
+    check_shape(256, 1, KV_Q8_0, 300);
 }
 
 /* The same sequence in pages that lie in order, in pages that others have
@@ -261,6 +302,7 @@ static void test_same_bits(void **state)
     (void)state;
     same_bits(KV_F32);
     same_bits(KV_F16);
+    same_bits(KV_Q8_0);
 }
 
 static void test_rope(void **state)
@@ -304,6 +346,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_textbook_f32),
         cmocka_unit_test(test_textbook_f16),
+        cmocka_unit_test(test_textbook_q8_0),
         cmocka_unit_test(test_same_bits),
         cmocka_unit_test(test_rope),
     };

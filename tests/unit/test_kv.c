@@ -9,6 +9,7 @@
 #include <setjmp.h>
 #include <cmocka.h>
 
+#include <math.h>
 #include <string.h>
 
 #include "engine/kv.h"
@@ -16,7 +17,7 @@
 
 #define LAYERS  3
 #define HEADS   2
-#define DIM     8
+#define DIM     32
 #define PAGES   14
 #define SEQS    5
 #define CTX     150
@@ -81,10 +82,30 @@ static void store(struct kv *kv, uint64_t id, uint32_t pos, uint64_t stamp)
     }
 }
 
+/* A row of one block: docs/NUMERICS.md 3, its scale as f16. */
+static bool block_is(const struct block_q8_0 *b, const float want[DIM])
+{
+    float top = 0;
+    for (int d = 0; d < DIM; d++) top = fmaxf(top, fabsf(want[d]));
+    if (b->d != f32_to_f16(top / 127.0f)) return false;
+    for (int d = 0; d < DIM; d++) {
+        if (b->qs[d] != (int)rintf(want[d] * (127.0f / top))) return false;
+    }
+    return true;
+}
+
 static bool row_is(const void *head_page, uint32_t pos, enum kv_type type,
                    uint64_t stamp, uint32_t layer, uint32_t plane,
                    uint32_t head)
 {
+    if (type == KV_Q8_0) {
+        float want[DIM];
+        for (uint32_t d = 0; d < DIM; d++) {
+            want[d] = value(stamp, layer, plane, head, d);
+        }
+        return block_is((const struct block_q8_0 *)head_page + pos % KV_PAGE,
+                        want);
+    }
     for (uint32_t d = 0; d < DIM; d++) {
         const size_t at = (size_t)(pos % KV_PAGE) * DIM + d;
         const float want = value(stamp, layer, plane, head, d);
@@ -304,6 +325,40 @@ static void test_random_operations_f16(void **state)
     random_operations(KV_F16, 2);
 }
 
+static void test_random_operations_q8_0(void **state)
+{
+    (void)state;
+    random_operations(KV_Q8_0, 3);
+}
+
+/* Half a block is no block; a number that is none stays none. */
+static void test_q8_0_limits(void **state)
+{
+    (void)state;
+    struct kv_shape shape = shape_of(KV_Q8_0);
+    shape.head_dim = 48;
+    struct kv *kv = NULL;
+    assert_int_equal(kv_create(&kv, &shape, &rig_err), ST_USAGE);
+    assert_non_null(strstr(rig_err.text, "heads have 48"));
+    assert_null(kv);
+    assert_ok(kv_type_check(KV_F16, 48, &rig_err));
+    assert_ok(kv_type_check(KV_Q8_0, 96, &rig_err));
+
+    kv = new_kv(KV_Q8_0);
+    assert_ok(kv_extend(kv, 1, 0, 1, &rig_err));
+    float k[HEADS][DIM] = {{0}}, v[HEADS][DIM] = {{0}};
+    k[0][7] = NAN;
+    v[1][3] = INFINITY;
+    kv_store(kv, kv_find(kv, 1), 0, 0, k[0], v[0]);
+    const struct block_q8_0 *b = kv_k(kv, kv_find(kv, 1), 0, 0, 0);
+    assert_true(isnan(f16_to_f32(b->d)));
+    b = kv_k(kv, kv_find(kv, 1), 0, 1, 0);
+    assert_true(b->d == 0 && b->qs[0] == 0);
+    b = kv_v(kv, kv_find(kv, 1), 0, 1, 0);
+    assert_true(isnan(f16_to_f32(b->d)));
+    kv_free(kv);
+}
+
 /* Many rows of several sequences begun, then all taken back in reverse. */
 static void test_retract(void **state)
 {
@@ -340,14 +395,14 @@ static void test_retract(void **state)
 static void test_bytes(void **state)
 {
     (void)state;
-    for (enum kv_type type = KV_F32; type <= KV_F16; type++) {
+    for (enum kv_type type = KV_F32; type < KV_TYPE_END; type++) {
+        static const uint32_t row[] = {4 * DIM, 2 * DIM, DIM / 32 * 34};
         const struct kv_shape shape = shape_of(type);
         const size_t before = mem_in_use();
         struct kv *kv = new_kv(type);
         assert_int_equal(mem_in_use() - before, kv_bytes(&shape));
-        assert_int_equal(kv_page_bytes(&shape), 2 * LAYERS * HEADS * DIM *
-                                                    KV_PAGE *
-                                                    (type == KV_F32 ? 4 : 2));
+        assert_int_equal(kv_page_bytes(&shape),
+                         2 * LAYERS * HEADS * KV_PAGE * row[type]);
         kv_free(kv);
     }
     struct kv_shape huge = shape_of(KV_F32);
@@ -392,8 +447,11 @@ static void test_type_names(void **state)
     assert_int_equal(type, KV_F16);
     assert_true(kv_type_by_name("f32", &type));
     assert_int_equal(type, KV_F32);
-    assert_false(kv_type_by_name("q8_0", &type));
+    assert_true(kv_type_by_name("Q8_0", &type));
+    assert_int_equal(type, KV_Q8_0);
+    assert_false(kv_type_by_name("q8", &type));
     assert_false(kv_type_by_name("", &type));
+    assert_int_equal(type, KV_Q8_0); /* untouched */
     assert_string_equal(kv_type_name(KV_F16), "f16");
 }
 
@@ -402,6 +460,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_random_operations_f32),
         cmocka_unit_test(test_random_operations_f16),
+        cmocka_unit_test(test_random_operations_q8_0),
+        cmocka_unit_test(test_q8_0_limits),
         cmocka_unit_test(test_retract),
         cmocka_unit_test(test_bytes),
         cmocka_unit_test(test_failed_allocations),

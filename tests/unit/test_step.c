@@ -16,8 +16,8 @@ static const uint32_t lengths[N_SEQS] = {40, 9, 34};
 
 /* dense, mixture of experts */
 static struct rig rigs[2];
-static struct rig_text texts[2][2]; /* [model][kv type] */
-static float *logits;               /* [33][n_vocab] */
+static struct rig_text texts[2][KV_TYPE_END]; /* [model][kv type] */
+static float *logits;                         /* [33][n_vocab] */
 
 static int open_all(void **state)
 {
@@ -25,7 +25,7 @@ static int open_all(void **state)
     const struct gen_model m[2] = {rig_dense(), rig_moe()};
     for (int i = 0; i < 2; i++) {
         rig_open(&rigs[i], &m[i]);
-        for (enum kv_type kv = KV_F32; kv <= KV_F16; kv++) {
+        for (enum kv_type kv = KV_F32; kv < KV_TYPE_END; kv++) {
             rig_text_open(&texts[i][kv], &rigs[i], kv, N_SEQS, lengths);
         }
     }
@@ -37,8 +37,7 @@ static int close_all(void **state)
 {
     (void)state;
     for (int i = 0; i < 2; i++) {
-        rig_text_close(&texts[i][KV_F32]);
-        rig_text_close(&texts[i][KV_F16]);
+        for (int kv = 0; kv < KV_TYPE_END; kv++) rig_text_close(&texts[i][kv]);
         rig_close(&rigs[i]);
     }
     mem_free(logits);
@@ -84,7 +83,7 @@ static void test_kernels_and_threads(void **state)
                     o.isa = isa;
                     o.blas = blas;
                     o.n_threads = threads;
-                    o.kv_type = (enum kv_type)(round++ / 4 % 2);
+                    o.kv_type = (enum kv_type)(round++ % KV_TYPE_END);
                     snprintf(what, sizeof what,
                              "model %d, %s, blas %d, %u threads, kv %s", i,
                              isa_name(isa), (int)blas, threads,
@@ -138,7 +137,7 @@ static void test_used_pages(void **state)
     struct rng rng = {43};
     for (int i = 0; i < 2; i++) {
         struct shard_options o = rig_options(&rigs[i].model);
-        o.kv_type = i == 0 ? KV_F16 : KV_F32;
+        o.kv_type = i == 0 ? KV_F16 : KV_Q8_0;
         o.isa = cpu_isa();
         o.n_pages = 7; /* the three sequences need five */
         const struct rig_text *t = &texts[i][o.kv_type];

@@ -44,6 +44,7 @@ struct cluster {
 };
 
 static struct rig rigs[2]; /* dense, mixture of experts */
+static const enum kv_type kv_of[2] = {KV_F16, KV_Q8_0};
 static struct rig_text texts[2];
 static float *logits, *expert_y;
 
@@ -54,7 +55,7 @@ static int open_all(void **state)
     for (int i = 0; i < 2; i++) {
         m[i].n_layer = LAYERS;
         rig_open(&rigs[i], &m[i]);
-        rig_text_open(&texts[i], &rigs[i], KV_F16, N_SEQS, lengths);
+        rig_text_open(&texts[i], &rigs[i], kv_of[i], N_SEQS, lengths);
     }
     logits = mem_zalloc_array(ROWS * (size_t)m[0].n_vocab, sizeof *logits);
     expert_y = mem_zalloc_array(ROWS * (size_t)m[0].n_embd, sizeof *expert_y);
@@ -92,6 +93,7 @@ static void open_node(struct cluster *c, const struct rig *r, uint32_t n)
         }
     }
     struct shard_options o = rig_options(&r->model);
+    o.kv_type = kv_of[r - rigs];
     /* machines are not alike */
     o.isa = rng_below(&c->rng, 4) ? cpu_isa() : ISA_REF;
     o.blas = rng_below(&c->rng, 2) ? BLAS_ALWAYS : BLAS_NEVER;

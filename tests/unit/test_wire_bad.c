@@ -253,7 +253,7 @@ static const struct bad {
     { WIRE_ASSIGN, "7=0", SAME, ST_INVALID, "n_seq_max" },
     { WIRE_ASSIGN, "9=4097", SAME, ST_INVALID, "rows_max" },
     { WIRE_ASSIGN, "10=4097", SAME, ST_INVALID, "outputs_max" },
-    { WIRE_ASSIGN, "11=2", SAME, ST_INVALID, "KV type" },
+    { WIRE_ASSIGN, "11=3", SAME, ST_INVALID, "KV type" },
     { WIRE_ASSIGN, "12=0", SAME, ST_INVALID, "n_steps" },
     { WIRE_ASSIGN, "13- 14- 15-", SAME, ST_INVALID, "number of layers" },
     { WIRE_ASSIGN, "13:0,1", SAME, ST_INVALID, "columns of layers" },
