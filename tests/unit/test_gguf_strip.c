@@ -132,8 +132,8 @@ static void assert_same_models(const struct model *a, const struct model *b)
                           b->head_dim, b->n_ff,   b->n_expert, b->n_expert_used,
                           b->n_vocab,  b->n_ctx,  b->n_rot,    b->tied};
     assert_memory_equal(x, y, sizeof x);
-    assert_true(a->rms_eps == b->rms_eps && a->rope_base == b->rope_base &&
-                a->rope_scale == b->rope_scale);
+    assert_true(a->rms_eps == b->rms_eps && a->rope.base == b->rope.base &&
+                a->rope.scale == b->rope.scale);
 }
 
 static void assert_same_tensors(const struct gguf *a, const struct gguf *b)
