@@ -1,6 +1,6 @@
 #include "tests/lib/arch_rig.h"
 
-#include "tests/lib/engine_rig.h"
+#include <stdlib.h>
 
 static const char *const names[ARCH_END] = {
     [ARCH_GEMMA2] = "gemma2",
@@ -16,9 +16,27 @@ const char *arch_name(uint32_t arch)
     return names[arch];
 }
 
+static struct gen_model small(const char *preset)
+{
+    struct gen_model m;
+    if (gen_model_preset(&m, preset, NULL) != ST_OK) abort();
+    m.n_layer = 4;
+    m.n_ff = 256;
+    m.n_vocab = 600;
+    m.n_ctx = 128;
+    m.type[GEN_EMBD] = QUANT_Q4_K;
+    m.type[GEN_HEAD] = QUANT_Q6_K;
+    m.type[GEN_ATTN] = QUANT_Q8_0;
+    m.type[GEN_ATTN_V] = QUANT_F32;
+    m.type[GEN_FFN] = QUANT_Q4_K;
+    m.type[GEN_FFN_DOWN] = QUANT_Q6_K;
+    return m;
+}
+
 struct gen_model arch_model(uint32_t arch)
 {
-    struct gen_model m = arch == ARCH_QWEN3MOE ? rig_moe() : rig_dense();
+    struct gen_model m =
+        small(arch == ARCH_QWEN3MOE ? "tiny-moe" : "tiny-dense");
     switch (arch) {
     case ARCH_GEMMA2:
         m.arch = GEN_GEMMA2;

@@ -1,7 +1,7 @@
 /* arch_rig.h - one small model of each architecture and of each option that
  * changes the arithmetic.
  *
- * Depends on: gen_model, cmocka.  Thread: any. */
+ * Depends on: gen_model.  Thread: any. */
 #ifndef TESTS_LIB_ARCH_RIG_H
 #define TESTS_LIB_ARCH_RIG_H
 

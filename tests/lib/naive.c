@@ -470,12 +470,20 @@ static void attention(struct naive *n, const struct layer *l, uint32_t pos,
     for (uint32_t i = 0; i < n->n_embd; i++) n->x[i] += n->y[i];
 }
 
-/* SiLU, or GELU in its tanh form. */
+static double through_f16(double x)
+{
+    return (double)f16_to_f32(f32_to_f16((float)x));
+}
+
+/* SiLU, or GELU in its tanh form, rounded as llama.cpp's table is. */
 static double activation(const struct naive *n, double x)
 {
     if (!n->gemma) return x / (1 + exp(-x));
+    if (x >= 10) return x;
+    if (x <= -10) return 0;
+    x = through_f16(x);
     const double inner = sqrt(2 / acos(-1)) * (x + 0.044715 * x * x * x);
-    return 0.5 * x * (1 + tanh(inner));
+    return through_f16(0.5 * x * (1 + tanh(inner)));
 }
 
 /* x += weight * E(h), E the `index`-th of the layer's experts. */
