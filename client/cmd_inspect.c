@@ -86,8 +86,23 @@ static void print_model(const struct inspection *in)
     }
     printf("vocabulary: %u tokens%s\n", m->n_vocab,
            m->tied ? ", head shared with the embedding" : "");
-    printf("context:    up to %u positions, RoPE base %g%s\n", m->n_ctx,
-           m->rope_base, m->rope_freqs ? ", with factors" : "");
+    printf("context:    up to %u positions, RoPE base %g%s", m->n_ctx,
+           m->rope.base, m->rope_freqs ? ", with factors" : "");
+    if (m->rope.scale != 1) {
+        printf(", %s scaling by %g", m->rope.extend > 0 ? "YaRN" : "linear",
+               1 / m->rope.scale);
+    }
+    if (m->n_rot != m->head_dim) printf(", %u of a head turn", m->n_rot);
+    printf("\n");
+    if (m->window != 0) {
+        uint32_t n = 0;
+        for (uint32_t i = 0; i < m->n_layer; i++) n += m->layers[i].window != 0;
+        printf("window:     %u positions in %u layers\n", m->window, n);
+    }
+    if (m->attn_softcap > 0 || m->final_softcap > 0) {
+        printf("soft-cap:   attention %g, logits %g\n", (double)m->attn_softcap,
+               (double)m->final_softcap);
+    }
 }
 
 static void print_plan(const struct inspection *in)
@@ -155,13 +170,16 @@ static json_t *json_model(const struct inspection *in)
     const struct model *m = &in->model;
     return json_pack(
         "{s:s, s:o, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:f, "
-        "s:b, s:I}",
+        "s:b, s:I, s:i, s:f, s:f, s:f, s:b}",
         "architecture", m->arch, "name", json_text(m->name, strlen(m->name)),
         "n_layer", m->n_layer, "n_embd", m->n_embd, "n_head", m->n_head,
         "n_head_kv", m->n_head_kv, "head_dim", m->head_dim, "n_ff", m->n_ff,
         "n_expert", m->n_expert, "n_expert_used", m->n_expert_used, "n_vocab",
-        m->n_vocab, "n_ctx", m->n_ctx, "rope_freq_base", m->rope_base, "tied",
-        m->tied, "active_bytes", (json_int_t)model_active_bytes(m));
+        m->n_vocab, "n_ctx", m->n_ctx, "rope_freq_base", m->rope.base, "tied",
+        m->tied, "active_bytes", (json_int_t)model_active_bytes(m),
+        "sliding_window", m->window, "attn_softcap", (double)m->attn_softcap,
+        "final_softcap", (double)m->final_softcap, "rope_scaling_factor",
+        1 / m->rope.scale, "yarn", m->rope.extend > 0);
 }
 
 static json_t *json_plan(const struct inspection *in)

@@ -20,8 +20,8 @@ struct attention {
     const float *q;
     float *out;
     char *scratch;
-    uint32_t kv_layer;
-    float scale;
+    uint32_t kv_layer, window;
+    size_t row_bytes; /* of one position of one head in the cache */
 };
 
 static void state_clear(struct state *st, uint32_t dim)
@@ -73,7 +73,10 @@ static void state_add(const struct attention *a, struct state *st,
     const uint32_t dim = a->s->model.head_dim;
     float w[KV_PAGE];
     dot_keys(a, w, q, k, n);
-    vec->scale(w, a->scale, n);
+    vec->scale(w, a->s->model.query_scale, n);
+    if (a->s->model.attn_softcap > 0) {
+        vec->soft_cap(w, a->s->model.attn_softcap, n);
+    }
     float m = st->m;
     for (uint32_t t = 0; t < n; t++) m = w[t] > m ? w[t] : m;
     vec->exp_row(w, w, m, n);
@@ -99,6 +102,11 @@ static void state_merge(struct state *total, const struct state *part,
     }
 }
 
+static uint32_t first_seen(const struct attention *a, uint32_t pos)
+{
+    return a->window != 0 && pos >= a->window ? pos - a->window + 1 : 0;
+}
+
 /* Query heads [first, first + n) of one row, all of one key/value head. */
 static void attend(const struct attention *a, const struct attention_row *row,
                    uint32_t kv_head, const float *q, float *out, uint32_t n,
@@ -114,22 +122,27 @@ static void attend(const struct attention *a, const struct attention_row *row,
         a->s->vec->act_quantize(ACT_Q8_0, query[h].f32, dim, blocks[h]);
         query[h].q8_0 = blocks[h];
     }
-    for (uint32_t at = 0; at <= row->pos; at += KV_PAGE) {
-        const uint32_t left = row->pos - at + 1;
-        const uint32_t len = left < KV_PAGE ? left : KV_PAGE;
-        const void *k = kv_k(a->s->kv, row->handle, a->kv_layer, kv_head, at);
-        const void *v = kv_v(a->s->kv, row->handle, a->kv_layer, kv_head, at);
-        struct state *to = at < PARTIAL ? total : part; /* the first is it */
+    const uint32_t first = first_seen(a, row->pos);
+    /* positions of this partial and of the first one, which is the total */
+    const uint32_t first_end = first - first % PARTIAL + PARTIAL;
+    uint32_t end = 0;
+    for (uint32_t at = first; at <= row->pos; at = end) {
+        end = at - at % KV_PAGE + KV_PAGE;
+        if (end > row->pos) end = row->pos + 1;
+        const size_t skip = at % KV_PAGE * a->row_bytes;
+        const char *k = kv_k(a->s->kv, row->handle, a->kv_layer, kv_head, at);
+        const char *v = kv_v(a->s->kv, row->handle, a->kv_layer, kv_head, at);
+        struct state *to = at < first_end ? total : part;
         for (uint32_t h = 0; h < n; h++) {
-            if (at % PARTIAL == 0) {
-                if (at > PARTIAL) state_merge(&total[h], &part[h], dim);
+            if (at == first || at % PARTIAL == 0) {
+                if (at > first_end) state_merge(&total[h], &part[h], dim);
                 state_clear(&to[h], dim);
             }
-            state_add(a, &to[h], query[h], k, v, len);
+            state_add(a, &to[h], query[h], k + skip, v + skip, end - at);
         }
     }
     for (uint32_t h = 0; h < n; h++) {
-        if (row->pos >= PARTIAL) state_merge(&total[h], &part[h], dim);
+        if (row->pos >= first_end) state_merge(&total[h], &part[h], dim);
         const float inverse = 1.0f / total[h].l;
         for (uint32_t d = 0; d < dim; d++) {
             out[(size_t)h * dim + d] = total[h].o[d] * inverse;
@@ -160,7 +173,7 @@ static void attention_item(void *arg, uint32_t item, uint32_t thread)
     }
 }
 
-void attention_run(const struct shard *s, uint32_t kv_layer,
+void attention_run(const struct shard *s, uint32_t kv_layer, uint32_t window,
                    const struct attention_row *rows, uint32_t n_rows,
                    const float *q, float *out, void *scratch)
 {
@@ -171,30 +184,36 @@ void attention_run(const struct shard *s, uint32_t kv_layer,
         .out = out,
         .scratch = scratch,
         .kv_layer = kv_layer,
-        .scale = 1.0f / sqrtf((float)s->model.head_dim),
+        .window = window,
+        .row_bytes = kv_row_bytes(s->options.kv_type, s->model.head_dim),
     };
     pool_run(s->pool, attention_item, &a, n_rows * s->model.n_head_kv);
 }
 
-void rope_table(float *table, const double *freq, uint32_t n_rot, uint32_t pos)
+void rope_table(const struct model *m, const double *freq, uint32_t pos,
+                float *table)
 {
-    for (uint32_t i = 0; i < n_rot / 2; i++) {
+    for (uint32_t i = 0; i < m->n_rot / 2; i++) {
         double sine, cosine;
         nm_sincos64((double)pos * freq[i], &sine, &cosine);
-        table[2 * i] = (float)cosine;
-        table[2 * i + 1] = (float)sine;
+        table[2 * i] = (float)(cosine * m->rope.magnitude);
+        table[2 * i + 1] = (float)(sine * m->rope.magnitude);
     }
 }
 
-void rope_apply(float *x, uint32_t n_head, uint32_t head_dim, uint32_t n_rot,
+void rope_apply(const struct model *m, float *x, uint32_t n_head,
                 const float *table)
 {
-    for (uint32_t h = 0; h < n_head; h++, x += head_dim) {
-        for (uint32_t i = 0; i < n_rot; i += 2) {
-            const float a = x[i], b = x[i + 1];
-            const float c = table[i], s = table[i + 1];
-            x[i] = (a * c) - (b * s);
-            x[i + 1] = (a * s) + (b * c);
+    const uint32_t pairs = m->n_rot / 2;
+    const uint32_t next = m->rope.halves ? 1 : 2;    /* pair's first element */
+    const uint32_t far = m->rope.halves ? pairs : 1; /* from it to its other */
+    for (uint32_t h = 0; h < n_head; h++, x += m->head_dim) {
+        for (uint32_t i = 0; i < pairs; i++) {
+            float *at = x + (size_t)i * next;
+            const float a = at[0], b = at[far];
+            const float c = table[2 * i], s = table[2 * i + 1];
+            at[0] = (a * c) - (b * s);
+            at[far] = (a * s) + (b * c);
         }
     }
 }

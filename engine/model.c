@@ -1,208 +1,11 @@
+/* model.c - the tensors of a model: each one there, of the right shape and of
+ * a type that we know, and none beside them. */
 #include "engine/model.h"
 
-#include <math.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
-#include "engine/numerics.h"
-
-/* A key of this architecture: "llama." and the rest. */
-static const char *key_of(char buf[96], const struct model *m, const char *rest)
-{
-    snprintf(buf, 96, "%s.%s", m->arch, rest);
-    return buf;
-}
-
-static enum status get_u32(const struct model *m, const char *rest, uint32_t lo,
-                           uint32_t hi, uint32_t *out, struct error *err)
-{
-    char key[96];
-    uint32_t v;
-    const enum status st = gguf_get_u32(m->gguf, key_of(key, m, rest), &v, err);
-    if (st != ST_OK) return st;
-    if (v < lo || v > hi) {
-        return error_set(err, ST_INVALID, "%s is %u, but must be %u to %u", key,
-                         v, lo, hi);
-    }
-    *out = v;
-    return ST_OK;
-}
-
-/* The same, absent allowed: then *out stays. */
-static enum status opt_u32(const struct model *m, const char *rest, uint32_t lo,
-                           uint32_t hi, uint32_t *out, struct error *err)
-{
-    const enum status st = get_u32(m, rest, lo, hi, out, err);
-    return st == ST_NOT_FOUND ? ST_OK : st;
-}
-
-static enum status opt_f32(const struct model *m, const char *rest, float *out,
-                           struct error *err)
-{
-    char key[96];
-    float v;
-    const enum status st = gguf_get_f32(m->gguf, key_of(key, m, rest), &v, err);
-    if (st == ST_NOT_FOUND) return ST_OK;
-    if (st != ST_OK) return st;
-    if (!isfinite(v))
-        return error_set(err, ST_INVALID, "%s is %g", key, (double)v);
-    *out = v;
-    return ST_OK;
-}
-
-/* Keys that change the arithmetic in a way that is not built: only their
- * neutral value is accepted, rather than computing something else. */
-static enum status refuse_scales(const struct model *m, struct error *err)
-{
-    static const struct {
-        const char *rest;
-        float neutral;
-    } scales[] = {
-        {"logit_scale", 1},
-        {"residual_scale", 1},
-        {"embedding_scale", 1},
-        {"attention.scale", 0},
-        {"expert_weights_scale", 1},
-        {"attention.clamp_kqv", 0},
-        {"attn_logit_softcapping", 0},
-        {"final_logit_softcapping", 0},
-    };
-    for (size_t i = 0; i < COUNT_OF(scales); i++) {
-        float v = scales[i].neutral;
-        const enum status st = opt_f32(m, scales[i].rest, &v, err);
-        if (st != ST_OK) return st;
-        if (v != scales[i].neutral) {
-            return error_set(err, ST_UNSUPPORTED,
-                             "%s.%s = %g is not supported for this "
-                             "architecture yet",
-                             m->arch, scales[i].rest, (double)v);
-        }
-    }
-    uint32_t gating = 1; /* softmax */
-    const enum status st =
-        opt_u32(m, "expert_gating_func", 0, UINT32_MAX, &gating, err);
-    if (st == ST_OK && gating > 1) {
-        return error_set(err, ST_UNSUPPORTED,
-                         "%s.expert_gating_func = %u is not supported yet",
-                         m->arch, gating);
-    }
-    return st;
-}
-
-static enum status rope_keys(struct model *m, struct error *err)
-{
-    m->n_rot = m->head_dim;
-    enum status st =
-        opt_u32(m, "rope.dimension_count", 2, m->head_dim, &m->n_rot, err);
-    if (st != ST_OK) return st;
-    if (m->n_rot % 2 != 0) {
-        return error_set(err, ST_INVALID, "%s.rope.dimension_count is odd (%u)",
-                         m->arch, m->n_rot);
-    }
-    float base = 10000;
-    st = opt_f32(m, "rope.freq_base", &base, err);
-    if (st != ST_OK) return st;
-    if (!(base >= 1)) {
-        return error_set(err, ST_INVALID, "%s.rope.freq_base is %g", m->arch,
-                         (double)base);
-    }
-    m->rope_base = (double)base;
-    m->rope_scale = 1;
-    char key[96];
-    struct gguf_str type;
-    st = gguf_get_str(m->gguf, key_of(key, m, "rope.scaling.type"), &type, err);
-    if (st != ST_OK && st != ST_NOT_FOUND) return st;
-    const bool linear =
-        st == ST_OK && type.len == 6 && memcmp(type.data, "linear", 6) == 0;
-    if (st == ST_OK && !linear &&
-        !(type.len == 4 && memcmp(type.data, "none", 4) == 0)) {
-        return error_set(err, ST_UNSUPPORTED,
-                         "rope scaling \"%.*s\" is not supported yet; \"none\" "
-                         "and \"linear\" are",
-                         (int)(type.len < 40 ? type.len : 40), type.data);
-    }
-    float factor = 1;
-    if (linear)
-        st = opt_f32(m, "rope.scaling.factor", &factor, err);
-    else
-        st = opt_f32(m, "rope.scale_linear", &factor, err); /* older files */
-    if (st != ST_OK) return st;
-    if (!(factor >= 1)) {
-        return error_set(err, ST_INVALID, "rope scaling factor is %g",
-                         (double)factor);
-    }
-    m->rope_scale = 1.0 / (double)factor;
-    return ST_OK;
-}
-
-static enum status read_keys(struct model *m, struct error *err)
-{
-    enum status st;
-    m->expert_norm = true; /* Mixtral's way; `llama` has no key for it */
-    m->rms_eps = NAN;
-    if ((st = get_u32(m, "block_count", 1, MODEL_LAYERS_MAX, &m->n_layer,
-                      err)) != ST_OK ||
-        (st = get_u32(m, "embedding_length", 1, MODEL_EMBD_MAX, &m->n_embd,
-                      err)) != ST_OK ||
-        (st = get_u32(m, "feed_forward_length", 1, MODEL_FF_MAX, &m->n_ff,
-                      err)) != ST_OK ||
-        (st = get_u32(m, "attention.head_count", 1, MODEL_HEADS_MAX, &m->n_head,
-                      err)) != ST_OK ||
-        (st = get_u32(m, "context_length", 1, MODEL_CTX_MAX, &m->n_ctx, err)) !=
-            ST_OK ||
-        (st = opt_f32(m, "attention.layer_norm_rms_epsilon", &m->rms_eps,
-                      err)) != ST_OK) {
-        return st;
-    }
-    if (!(m->rms_eps >= 0 && m->rms_eps < 1)) {
-        return error_set(err, ST_INVALID,
-                         "%s.attention.layer_norm_rms_epsilon is missing or "
-                         "out of range",
-                         m->arch);
-    }
-    m->n_head_kv = m->n_head;
-    m->head_dim = m->n_embd / m->n_head;
-    uint32_t value_dim = 0;
-    if ((st = opt_u32(m, "attention.head_count_kv", 1, m->n_head, &m->n_head_kv,
-                      err)) != ST_OK ||
-        (st = opt_u32(m, "attention.key_length", 1, MODEL_HEAD_DIM_MAX,
-                      &m->head_dim, err)) != ST_OK) {
-        return st;
-    }
-    value_dim = m->head_dim;
-    st = opt_u32(m, "attention.value_length", 1, MODEL_HEAD_DIM_MAX, &value_dim,
-                 err);
-    if (st != ST_OK) return st;
-    if (m->head_dim == 0 || m->head_dim > MODEL_HEAD_DIM_MAX ||
-        m->head_dim != value_dim || m->n_head % m->n_head_kv != 0 ||
-        m->n_head * m->head_dim > NM_LEAF * NM_LEAVES_MAX) {
-        return error_set(err, ST_UNSUPPORTED,
-                         "attention with %u heads, %u key/value heads, key "
-                         "length %u and value length %u is not supported",
-                         m->n_head, m->n_head_kv, m->head_dim, value_dim);
-    }
-    if ((st = opt_u32(m, "expert_count", 0, MODEL_EXPERTS_MAX, &m->n_expert,
-                      err)) != ST_OK ||
-        (st = opt_u32(m, "expert_used_count", 0, MODEL_EXPERTS_USED_MAX,
-                      &m->n_expert_used, err)) != ST_OK) {
-        return st;
-    }
-    if (m->n_expert == 0) m->n_expert_used = 0;
-    if (m->n_expert != 0 &&
-        (m->n_expert_used == 0 || m->n_expert_used > m->n_expert)) {
-        return error_set(err, ST_INVALID,
-                         "%u experts of which %u are used is not possible",
-                         m->n_expert, m->n_expert_used);
-    }
-    /* Below the window, sliding and full attention are the same. */
-    uint32_t window = MODEL_CTX_MAX;
-    st = opt_u32(m, "attention.sliding_window", 0, MODEL_CTX_MAX, &window, err);
-    if (st != ST_OK) return st;
-    if (window != 0 && window < m->n_ctx) m->n_ctx = window;
-    if ((st = refuse_scales(m, err)) != ST_OK) return st;
-    return rope_keys(m, err);
-}
+#include "engine/model_keys.h"
 
 /* ----------------------------------------------------------- tensors */
 
@@ -326,7 +129,94 @@ struct model_matrix model_expert(const struct model *m, uint32_t layer,
     return (struct model_matrix){gguf_find_tensor(m->gguf, name), 0, rows, k};
 }
 
-static enum status read_layer(const struct model *m, uint32_t i,
+/* ------------------------------------------------------------ vectors */
+
+/* In file order of the names; the length is one of four. */
+static const struct {
+    const char *name; /* after "blk.N." */
+    enum { LEN_EMBD, LEN_HEAD, LEN_Q, LEN_KV, LEN_FF } len;
+} vectors[VEC_END] = {
+    [VEC_ATTN_NORM] = {"attn_norm.weight", LEN_EMBD},
+    [VEC_FFN_NORM] = {"ffn_norm.weight", LEN_EMBD},
+    [VEC_ATTN_POST_NORM] = {"post_attention_norm.weight", LEN_EMBD},
+    [VEC_FFN_POST_NORM] = {"post_ffw_norm.weight", LEN_EMBD},
+    [VEC_Q_NORM] = {"attn_q_norm.weight", LEN_HEAD},
+    [VEC_K_NORM] = {"attn_k_norm.weight", LEN_HEAD},
+    [VEC_Q_BIAS] = {"attn_q.bias", LEN_Q},
+    [VEC_K_BIAS] = {"attn_k.bias", LEN_KV},
+    [VEC_V_BIAS] = {"attn_v.bias", LEN_KV},
+    [VEC_O_BIAS] = {"attn_output.bias", LEN_EMBD},
+    [VEC_GATE_BIAS] = {"ffn_gate.bias", LEN_FF},
+    [VEC_UP_BIAS] = {"ffn_up.bias", LEN_FF},
+    [VEC_DOWN_BIAS] = {"ffn_down.bias", LEN_EMBD},
+};
+
+uint32_t model_vector_length(const struct model *m, enum model_vector v)
+{
+    switch (vectors[v].len) {
+    case LEN_HEAD:
+        return m->head_dim;
+    case LEN_Q:
+        return m->n_head * m->head_dim;
+    case LEN_KV:
+        return m->n_head_kv * m->head_dim;
+    case LEN_FF:
+        return m->n_ff;
+    case LEN_EMBD:
+    default:
+        return m->n_embd;
+    }
+}
+
+static enum presence vector_presence(const struct model *m,
+                                     const struct model_arch *arch,
+                                     enum model_vector v)
+{
+    switch (v) {
+    case VEC_ATTN_NORM:
+    case VEC_FFN_NORM:
+        return NEEDED;
+    case VEC_ATTN_POST_NORM:
+    case VEC_FFN_POST_NORM:
+        return arch->post_norm;
+    case VEC_Q_NORM:
+    case VEC_K_NORM:
+        return arch->qk_norm;
+    case VEC_Q_BIAS:
+    case VEC_K_BIAS:
+    case VEC_V_BIAS:
+        return arch->qkv_bias;
+    case VEC_O_BIAS:
+        return arch->other_bias;
+    case VEC_GATE_BIAS:
+    case VEC_UP_BIAS:
+    case VEC_DOWN_BIAS:
+        return m->n_expert == 0 ? arch->other_bias : ABSENT;
+    case VEC_END:
+    default:
+        return ABSENT;
+    }
+}
+
+static enum status read_vectors(const struct model *m,
+                                const struct model_arch *arch, uint32_t i,
+                                struct model_layer *l, struct error *err)
+{
+    for (int j = 0; j < VEC_END; j++) {
+        const enum model_vector v = (enum model_vector)j;
+        const enum presence p = vector_presence(m, arch, v);
+        if (p == ABSENT) continue;
+        char name[GGUF_NAME_MAX + 1];
+        snprintf(name, sizeof name, "blk.%u.%s", i, vectors[v].name);
+        const enum status st = vector(
+            m, name, p == NEEDED, model_vector_length(m, v), &l->vec[v], err);
+        if (st != ST_OK) return st;
+    }
+    return ST_OK;
+}
+
+static enum status read_layer(const struct model *m,
+                              const struct model_arch *arch, uint32_t i,
                               struct model_layer *l, struct error *err)
 {
     const uint32_t nq = m->n_head * m->head_dim;
@@ -355,11 +245,8 @@ static enum status read_layer(const struct model *m, uint32_t i,
         st = matrix(m, name, true, want[j].rows, want[j].k, want[j].to, err);
         if (st != ST_OK) return st;
     }
-    snprintf(name, sizeof name, "blk.%u.attn_norm.weight", i);
-    st = vector(m, name, true, m->n_embd, &l->attn_norm, err);
-    if (st != ST_OK) return st;
-    snprintf(name, sizeof name, "blk.%u.ffn_norm.weight", i);
-    st = vector(m, name, true, m->n_embd, &l->ffn_norm, err);
+    l->window = model_is_local(arch, i) ? m->window : 0;
+    st = read_vectors(m, arch, i, l, err);
     if (st != ST_OK) return st;
     return moe ? check_experts(m, i, err) : ST_OK;
 }
@@ -385,12 +272,13 @@ static const char *after_number(const char *name, uint32_t end)
 }
 
 /* Whether the computation reads this tensor of a layer, name without "blk.N.":
- * no bias, and nothing of a feed-forward of the other kind. */
-static bool knows_layer_tensor(const struct model *m, const char *name)
+ * no vector of another architecture, and nothing of a feed-forward of the
+ * other kind. */
+static bool knows_layer_tensor(const struct model *m,
+                               const struct model_arch *arch, const char *name)
 {
     static const char *const all[] = {
-        "attn_norm.weight", "ffn_norm.weight", "attn_q.weight",
-        "attn_k.weight",    "attn_v.weight",   "attn_output.weight",
+        "attn_q.weight", "attn_k.weight", "attn_v.weight", "attn_output.weight",
         "attn_rot_embd" /* older files: a table that nobody reads */};
     static const char *const dense[] = {"ffn_gate.weight", "ffn_up.weight",
                                         "ffn_down.weight"};
@@ -398,6 +286,11 @@ static bool knows_layer_tensor(const struct model *m, const char *name)
         "ffn_gate_inp.weight", "ffn_gate_exps.weight", "ffn_up_exps.weight",
         "ffn_down_exps.weight"};
     if (is_one_of(name, all, COUNT_OF(all))) return true;
+    for (int v = 0; v < VEC_END; v++) {
+        if (strcmp(name, vectors[v].name) == 0) {
+            return vector_presence(m, arch, (enum model_vector)v) != ABSENT;
+        }
+    }
     if (m->n_expert == 0) return is_one_of(name, dense, COUNT_OF(dense));
     if (is_one_of(name, experts, COUNT_OF(experts))) return true;
     for (int p = EXPERT_GATE; p <= EXPERT_DOWN; p++) { /* ffn_gate.7.weight */
@@ -411,7 +304,9 @@ static bool knows_layer_tensor(const struct model *m, const char *name)
 
 /* A tensor that we do not know would mean a computation that we do not do:
  * refuse it by name. */
-static enum status refuse_unknown(const struct model *m, struct error *err)
+static enum status refuse_unknown(const struct model *m,
+                                  const struct model_arch *arch,
+                                  struct error *err)
 {
     static const char *const whole[] = {"token_embd.weight",
                                         "output_norm.weight", "output.weight",
@@ -421,7 +316,7 @@ static enum status refuse_unknown(const struct model *m, struct error *err)
         const char *rest = strncmp(name, "blk.", 4) == 0
                                ? after_number(name + 4, m->n_layer)
                                : NULL;
-        const bool known = rest ? knows_layer_tensor(m, rest)
+        const bool known = rest ? knows_layer_tensor(m, arch, rest)
                                 : is_one_of(name, whole, COUNT_OF(whole));
         if (!known) {
             return error_set(err, ST_UNSUPPORTED,
@@ -433,7 +328,25 @@ static enum status refuse_unknown(const struct model *m, struct error *err)
     return ST_OK;
 }
 
-static enum status read_tensors(struct model *m, struct error *err)
+/* Tokens that the tokenizer does not know could be chosen but not said, those
+ * that the embedding lacks not be read. */
+static enum status check_vocabulary(const struct model *m, struct error *err)
+{
+    uint64_t n = m->n_vocab;
+    const struct gguf_array *tokens;
+    enum status st = gguf_get_array(m->gguf, "tokenizer.ggml.tokens",
+                                    GGUF_TYPE_END, &tokens, err);
+    if (st == ST_OK) n = gguf_array_len(tokens);
+    if (st != ST_OK && st != ST_NOT_FOUND) return st;
+    if (n == m->n_vocab) return ST_OK;
+    return error_set(err, ST_INVALID,
+                     "tokenizer.ggml.tokens has %llu tokens, "
+                     "token_embd.weight %u rows",
+                     (unsigned long long)n, m->n_vocab);
+}
+
+static enum status read_tensors(struct model *m, const struct model_arch *arch,
+                                struct error *err)
 {
     const struct gguf_tensor *embed;
     enum status st = find(m, "token_embd.weight", true, &embed, err);
@@ -446,6 +359,7 @@ static enum status read_tensors(struct model *m, struct error *err)
     m->n_vocab = (uint32_t)embed->ne[1];
     st = matrix(m, "token_embd.weight", true, m->n_vocab, m->n_embd, &m->embed,
                 err);
+    if (st == ST_OK) st = check_vocabulary(m, err);
     if (st != ST_OK) return st;
     st =
         matrix(m, "output.weight", false, m->n_vocab, m->n_embd, &m->head, err);
@@ -463,34 +377,25 @@ static enum status read_tensors(struct model *m, struct error *err)
                          m->n_layer);
     }
     for (uint32_t i = 0; i < m->n_layer; i++) {
-        st = read_layer(m, i, &m->layers[i], err);
+        st = read_layer(m, arch, i, &m->layers[i], err);
         if (st != ST_OK) return st;
     }
-    return refuse_unknown(m, err);
+    return refuse_unknown(m, arch, err);
 }
 
 enum status model_describe(struct model *out, const struct gguf *g,
                            struct error *err)
 {
     struct model m = {.gguf = g};
-    struct gguf_str arch, name;
-    enum status st = gguf_get_str(g, "general.architecture", &arch, err);
-    if (st != ST_OK) return st;
-    if (arch.len != 5 || memcmp(arch.data, "llama", 5) != 0) {
-        return error_set(
-            err, ST_UNSUPPORTED,
-            "architecture \"%.*s\" is not supported yet; \"llama\" "
-            "is",
-            (int)(arch.len < 40 ? arch.len : 40), arch.data);
-    }
-    memcpy(m.arch, arch.data, arch.len);
+    const struct model_arch *arch = NULL;
+    struct gguf_str name;
     if (gguf_get_str(g, "general.name", &name, NULL) == ST_OK) {
         snprintf(m.name, sizeof m.name, "%.*s",
                  (int)(name.len < sizeof m.name ? name.len : sizeof m.name - 1),
                  name.data);
     }
-    st = read_keys(&m, err);
-    if (st == ST_OK) st = read_tensors(&m, err);
+    enum status st = model_read_keys(&m, &arch, err);
+    if (st == ST_OK) st = read_tensors(&m, arch, err);
     if (st != ST_OK) {
         model_fini(&m);
         return st;
@@ -513,13 +418,16 @@ static uint64_t matrix_bytes(const struct model_matrix *w)
 
 uint64_t model_active_bytes(const struct model *m)
 {
-    uint64_t n = matrix_bytes(&m->head);
+    uint64_t n = matrix_bytes(&m->head) + m->output_norm->n_bytes;
     for (uint32_t i = 0; i < m->n_layer; i++) {
         const struct model_layer *l = &m->layers[i];
         n += matrix_bytes(&l->q) + matrix_bytes(&l->k) + matrix_bytes(&l->v) +
              matrix_bytes(&l->o) + matrix_bytes(&l->gate) +
              matrix_bytes(&l->up) + matrix_bytes(&l->down) +
              matrix_bytes(&l->router);
+        for (int v = 0; v < VEC_END; v++) {
+            if (l->vec[v]) n += l->vec[v]->n_bytes;
+        }
         for (int p = EXPERT_GATE; m->n_expert != 0 && p <= EXPERT_DOWN; p++) {
             const struct model_matrix e =
                 model_expert(m, i, 0, (enum model_expert_part)p);

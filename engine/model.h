@@ -4,7 +4,8 @@
  * made, and borrows its tensors from the struct gguf.
  *
  * One transformer block, driven by this description; no copy of the forward
- * pass per architecture.  Shapes below are [rows][k], k contiguous. */
+ * pass per architecture: what an architecture says is settled here, and
+ * nobody else asks for its name.  Shapes below are [rows][k], k contiguous. */
 #ifndef ENGINE_MODEL_H
 #define ENGINE_MODEL_H
 
@@ -28,9 +29,29 @@ struct model_matrix {
     uint32_t n_rows, k;
 };
 
+/* Vectors of a layer, f32.  Norms are as files have them: the weight itself,
+ * Gemma's 1 + w included. */
+enum model_vector {
+    VEC_ATTN_NORM,      /* [n_embd] before attention; always there */
+    VEC_FFN_NORM,       /* [n_embd] before the feed-forward; always there */
+    VEC_ATTN_POST_NORM, /* [n_embd] after attention, before the residual */
+    VEC_FFN_POST_NORM,  /* [n_embd] */
+    VEC_Q_NORM,
+    VEC_K_NORM, /* [head_dim] of each head, before RoPE */
+    VEC_Q_BIAS, /* [n_head * head_dim] */
+    VEC_K_BIAS,
+    VEC_V_BIAS, /* [n_head_kv * head_dim] */
+    VEC_O_BIAS, /* [n_embd] */
+    VEC_GATE_BIAS,
+    VEC_UP_BIAS,   /* [n_ff], dense only */
+    VEC_DOWN_BIAS, /* [n_embd] */
+    VEC_END
+};
+
 struct model_layer {
-    const struct gguf_tensor *attn_norm, *ffn_norm; /* [n_embd], f32 */
-    struct model_matrix q;    /* [n_head * head_dim][n_embd]    */
+    const struct gguf_tensor *vec[VEC_END]; /* NULL: the model has none */
+    uint32_t window;       /* positions a row sees, its own included; 0: all */
+    struct model_matrix q; /* [n_head * head_dim][n_embd]    */
     struct model_matrix k, v; /* [n_head_kv * head_dim][n_embd] */
     struct model_matrix o;    /* [n_embd][n_head * head_dim]    */
     /* dense */
@@ -38,6 +59,20 @@ struct model_layer {
     struct model_matrix down;     /* [n_embd][n_ff] */
     /* mixture of experts */
     struct model_matrix router; /* [n_expert][n_embd] */
+};
+
+enum model_activation { ACTIVATION_SILU, ACTIVATION_GELU };
+
+/* RoPE (NUMERICS 7): which elements pair up, and by what angle they turn. */
+struct model_rope {
+    bool halves; /* pairs (i, i + n_rot / 2), else (2i, 2i + 1) */
+    double base;
+    double scale; /* 1 / factor of linear scaling and of YaRN */
+    /* YaRN: 0 is none; 1 leaves the frequencies before `low` alone, scales
+     * those after `high`, and mixes between */
+    double extend;
+    double low, high;
+    double magnitude; /* cos and sin times this */
 };
 
 struct model {
@@ -51,15 +86,30 @@ struct model {
     uint32_t n_ctx; /* the longest context that the file allows */
     uint32_t n_rot; /* rotated elements of a head */
     float rms_eps;
-    double rope_base, rope_scale; /* angle = position * f * rope_scale */
-    bool expert_norm; /* weights renormalised over the chosen experts */
-    bool tied;        /* the head is the embedding matrix */
+    struct model_rope rope;
+    enum model_activation activation;
+    float embed_scale;   /* rows of the embedding times this; 1: as they are */
+    float query_scale;   /* of q . k */
+    float attn_softcap;  /* of the scaled q . k; 0: none */
+    float final_softcap; /* of the logits; 0: none */
+    uint32_t window;     /* the least of any layer's; 0: none has one */
+    bool expert_norm;    /* weights renormalised over the chosen experts */
+    bool tied;           /* the head is the embedding matrix */
     const struct gguf_tensor *rope_freqs; /* [n_rot / 2] factors, or NULL */
     const struct gguf_tensor *output_norm;
     struct model_matrix embed; /* [n_vocab][n_embd] */
     struct model_matrix head;  /* [n_vocab][n_embd]; = embed when tied */
     struct model_layer *layers;
 };
+
+/* f of pair i without the file's factors: base^(-2 i / n_rot). */
+double model_rope_freq(const struct model *m, uint32_t i);
+/* What a position is multiplied with to be pair i's angle, f being that of
+ * model_rope_freq divided by the file's factor (NUMERICS 7). */
+double model_rope_turn(const struct model *m, uint32_t i, double f);
+
+/* Elements of a vector of any layer. */
+uint32_t model_vector_length(const struct model *m, enum model_vector v);
 
 /* ST_UNSUPPORTED names the architecture, weight type, rope scaling or tensor
  * that is not built; ST_INVALID names the key or shape that is wrong. */

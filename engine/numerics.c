@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/quant_f16.h"
+
 /* -------------------------------------------------------------- tree */
 
 /* Leaves [a, b) of the tree, appended to the program; returns b. */
@@ -105,6 +107,38 @@ float nm_log(float x)
 float nm_silu(float x)
 {
     return x / (1.0f + nm_exp(-x));
+}
+
+/* Coefficients for |x| < 0.625: the fit of (tanh x - x) / x^3 that Cephes
+ * publishes for single precision. */
+float nm_tanh(float x)
+{
+    const float a = fabsf(x);
+    if (a < 0.625f) {
+        const float z = x * x;
+        float p = -5.70498872745e-3f;
+        p = p * z + 2.06390887954e-2f;
+        p = p * z - 5.37397155531e-2f;
+        p = p * z + 1.33314422036e-1f;
+        p = p * z - 3.33332819422e-1f;
+        return (p * z) * x + x;
+    }
+    return copysignf(1.0f - 2.0f / (nm_exp(a + a) + 1.0f), x);
+}
+
+float nm_gelu(float x)
+{
+    if (!(x < 10.0f)) return x;
+    if (x <= -10.0f) return 0.0f;
+    const float r = f16_to_f32_inline(f32_to_f16_inline(x));
+    const float t = (r * 0.7978845608f) * (1.0f + (r * 0.044715f) * r);
+    const float y = (0.5f * r) * (1.0f + nm_tanh(t));
+    return f16_to_f32_inline(f32_to_f16_inline(y));
+}
+
+float nm_soft_cap(float x, float cap)
+{
+    return nm_tanh(x * (1.0f / cap)) * cap;
 }
 
 static const double ln2_hi = 0x1.62e42feep-1; /* 33 bits: n * ln2_hi exact */

@@ -51,6 +51,14 @@ float nm_exp(float x);
 float nm_log(float x);
 /* x / (1 + e^-x). */
 float nm_silu(float x);
+/* Within 2 ulp. */
+float nm_tanh(float x);
+/* The tanh form of GELU, x / 2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))),
+ * of x rounded to f16, itself rounded to f16; 0 from -10 down, x from 10 up.
+ * So llama.cpp has it on processors, and so we can agree with it. */
+float nm_gelu(float x);
+/* cap * tanh(x / cap), x being multiplied by 1 / cap. */
+float nm_soft_cap(float x, float cap);
 
 /* f64 functions for tables; relative error below 2^-50 on the stated range
  * (pow 2^-47 while |e log base| <= 17), sin and cos absolute. */

@@ -156,8 +156,10 @@ enum status shard_walk(const struct model *m, const struct shard_spec *spec,
     enum status st = check_head(m, spec, err);
     for (uint32_t i = 0; st == ST_OK && i < m->n_layer; i++) {
         if (!spec->layers[i].block) continue;
-        st = whole_range(&r, m->layers[i].attn_norm, err);
-        if (st == ST_OK) st = whole_range(&r, m->layers[i].ffn_norm, err);
+        for (int v = 0; st == ST_OK && v < VEC_END; v++) {
+            const struct gguf_tensor *t = m->layers[i].vec[v];
+            if (t) st = whole_range(&r, t, err);
+        }
     }
     if (st == ST_OK && m->rope_freqs) st = whole_range(&r, m->rope_freqs, err);
     if (st == ST_OK && spec_head(spec)) {
@@ -217,6 +219,21 @@ static uint64_t table_bytes(const struct model *m,
     return n;
 }
 
+/* Of the norms and biases. */
+static uint64_t vector_bytes(const struct model *m,
+                             const struct shard_spec *spec)
+{
+    uint64_t n = spec_head(spec) ? m->n_embd : 0;
+    for (uint32_t i = 0; i < m->n_layer; i++) {
+        if (!spec->layers[i].block) continue;
+        for (int v = 0; v < VEC_END; v++) {
+            if (!m->layers[i].vec[v]) continue;
+            n += model_vector_length(m, (enum model_vector)v);
+        }
+    }
+    return n * sizeof(float);
+}
+
 struct shard_bytes shard_plan(const struct model *m,
                               const struct shard_spec *spec,
                               const struct shard_options *o)
@@ -224,9 +241,8 @@ struct shard_bytes shard_plan(const struct model *m,
     struct sum sum = {.isa = o->isa};
     if (walk(m, spec, NULL, add_bytes, &sum, NULL) != ST_OK) sum.bytes = 0;
     const struct kv_shape shape = kv_shape_of(m, spec, o);
-    const uint64_t norms = 2 * (uint64_t)shape.n_layers + spec_head(spec);
     struct shard_bytes b = {
-        .weights = sum.bytes + norms * m->n_embd * sizeof(float),
+        .weights = sum.bytes + vector_bytes(m, spec),
         .kv = shape.n_layers ? kv_bytes(&shape) : 0,
         .scratch = step_bytes(m, o),
         .tables = table_bytes(m, spec),
@@ -294,7 +310,7 @@ static enum status load_vector(float **out, const struct gguf *g,
     return ST_OK;
 }
 
-/* f of NUMERICS 7 for each pair, times the scale. */
+/* What each pair turns by from one position to the next: NUMERICS 7. */
 static enum status load_rope(struct shard *s, const struct model *m,
                              struct error *err)
 {
@@ -309,7 +325,7 @@ static enum status load_rope(struct shard *s, const struct model *m,
     }
     enum status st = ST_OK;
     for (uint32_t i = 0; i < n; i++) {
-        double f = nm_pow64(m->rope_base, -2.0 * (double)i / (double)m->n_rot);
+        double f = model_rope_freq(m, i);
         if (factors) {
             /* an angle has to stay below 2^20 (nm_sincos64) */
             if (!(factors[i] >= 1.0f && factors[i] <= 0x1p20f)) {
@@ -319,16 +335,17 @@ static enum status load_rope(struct shard *s, const struct model *m,
             }
             f /= (double)factors[i];
         }
-        s->rope_freq[i] = f * m->rope_scale;
+        s->rope_freq[i] = model_rope_turn(m, i, f);
     }
     mem_free(factors);
     return st;
 }
 
-/* A norm: part of the weights, and of their bytes. */
-static enum status load_norm(struct shard *s, float **out,
-                             const struct model *m, const struct gguf_tensor *t,
-                             struct error *err)
+/* A norm or bias: part of the weights, and of their bytes. */
+static enum status load_weight_vector(struct shard *s, float **out,
+                                      const struct model *m,
+                                      const struct gguf_tensor *t,
+                                      struct error *err)
 {
     const enum status st = load_vector(out, m->gguf, t, err);
     if (st == ST_OK) s->weight_bytes += t->ne[0] * sizeof(float);
@@ -352,11 +369,13 @@ static enum status load_layers(struct shard *s, const struct model *m,
         if (!spec->layers[i].block) continue;
         l->block = true;
         l->kv_layer = n_kv++;
-        enum status st =
-            load_norm(s, &l->attn_norm, m, m->layers[i].attn_norm, err);
-        if (st != ST_OK) return st;
-        st = load_norm(s, &l->ffn_norm, m, m->layers[i].ffn_norm, err);
-        if (st != ST_OK) return st;
+        l->window = m->layers[i].window;
+        for (int v = 0; v < VEC_END; v++) {
+            const struct gguf_tensor *t = m->layers[i].vec[v];
+            if (!t) continue;
+            const enum status st = load_weight_vector(s, &l->vec[v], m, t, err);
+            if (st != ST_OK) return st;
+        }
     }
     return ST_OK;
 }
@@ -369,7 +388,7 @@ static enum status load_all(struct shard *s, const struct model *m,
     if (st == ST_OK) st = load_layers(s, m, spec, err);
     if (st == ST_OK) st = load_rope(s, m, err);
     if (st == ST_OK && spec_head(spec)) {
-        st = load_norm(s, &s->output_norm, m, m->output_norm, err);
+        st = load_weight_vector(s, &s->output_norm, m, m->output_norm, err);
     }
     struct loading loading = {s, m->gguf, plan->weights};
     if (st == ST_OK) st = walk(m, spec, s, load_matrix, &loading, err);
@@ -459,8 +478,7 @@ enum status shard_create(struct shard **out, const struct model *m,
 
 static void layer_fini(struct shard_layer *l, uint32_t n_expert)
 {
-    mem_free(l->attn_norm);
-    mem_free(l->ffn_norm);
+    for (int v = 0; v < VEC_END; v++) mem_free(l->vec[v]);
     struct matrix *const all[] = {&l->q,    &l->k,  &l->v,    &l->o,
                                   &l->gate, &l->up, &l->down, &l->router};
     for (size_t i = 0; i < COUNT_OF(all); i++) matrix_fini(all[i]);

@@ -83,8 +83,9 @@ struct shard_expert {
 
 struct shard_layer {
     bool block;
-    uint32_t kv_layer; /* index in this shard's KV cache */
-    float *attn_norm, *ffn_norm;
+    uint32_t kv_layer;   /* index in this shard's KV cache */
+    uint32_t window;     /* of model_layer */
+    float *vec[VEC_END]; /* NULL: the model has none */
     struct matrix q, k, v, o;
     struct matrix gate, up, down; /* dense */
     struct matrix router;
@@ -103,7 +104,7 @@ struct shard {
     bool has_embed;
     uint32_t vocab_first, vocab_end;
     float *output_norm;
-    double *rope_freq; /* [n_rot / 2] f of NUMERICS 7, scale included */
+    double *rope_freq; /* [n_rot / 2] angle per position, NUMERICS 7 */
     uint64_t weight_bytes;
 };
 

@@ -262,8 +262,8 @@ enum status step_begin(struct step *st, const struct step_input *in,
         st->phase = after_layers(st);
     const uint32_t n_rot = s->model.n_rot;
     for (uint32_t r = 0; st->layer < st->layer_end && r < in->n_rows; r++) {
-        rope_table(st->rope + (size_t)r * n_rot, s->rope_freq, n_rot,
-                   in->rows[r].pos);
+        rope_table(&s->model, s->rope_freq, in->rows[r].pos,
+                   st->rope + (size_t)r * n_rot);
     }
     return ST_OK;
 }
@@ -333,33 +333,60 @@ static void multiply(struct step *st, const float *x,
     matrix_mul(st->s->pool, st->scratch, products, n, n_rows);
 }
 
-static void silu_item(void *arg, uint32_t r, uint32_t thread)
+static void add_rows(float *x, const float *y, size_t n)
+{
+    for (size_t i = 0; i < n; i++) x[i] += y[i];
+}
+
+/* bias NULL: none. */
+static void add_bias(float *x, const float *bias, uint32_t width,
+                     uint32_t n_rows)
+{
+    for (uint32_t r = 0; bias && r < n_rows; r++) {
+        add_rows(x + (size_t)r * width, bias, width);
+    }
+}
+
+static void activate_item(void *arg, uint32_t r, uint32_t thread)
 {
     (void)thread;
     const struct rows_job *j = arg;
+    const struct shard *s = j->st->s;
     float *gate = j->st->gate + (size_t)r * j->width;
-    j->st->s->vec->silu_mul(gate, gate, j->st->up + (size_t)r * j->width,
-                            j->width);
+    const float *up = j->st->up + (size_t)r * j->width;
+    if (s->model.activation == ACTIVATION_GELU)
+        s->vec->gelu_mul(gate, gate, up, j->width);
+    else
+        s->vec->silu_mul(gate, gate, up, j->width);
 }
 
-/* y = down (silu(gate x) * up x), row by row; y may be x. */
+/* y = down (act(gate x) * up x), row by row; y may be x.  bias: a layer's
+ * vectors, or NULL for an expert. */
 static void feed_forward(struct step *st, const struct matrix *gate,
                          const struct matrix *up, const struct matrix *down,
-                         const float *x, float *y, uint32_t n_rows)
+                         float *const *bias, const float *x, float *y,
+                         uint32_t n_rows)
 {
     const struct matrix *const first[] = {gate, up};
     float *const to[] = {st->gate, st->up};
     multiply(st, x, first, to, 2, n_rows);
+    if (bias) {
+        add_bias(st->gate, bias[VEC_GATE_BIAS], gate->n_rows, n_rows);
+        add_bias(st->up, bias[VEC_UP_BIAS], up->n_rows, n_rows);
+    }
     struct rows_job j = {.st = st, .width = gate->n_rows};
-    pool_run(st->s->pool, silu_item, &j, n_rows);
+    pool_run(st->s->pool, activate_item, &j, n_rows);
     const struct matrix *const second[] = {down};
     float *const out[] = {y};
     multiply(st, st->gate, second, out, 1, n_rows);
+    if (bias) add_bias(y, bias[VEC_DOWN_BIAS], down->n_rows, n_rows);
 }
 
-static void add_rows(float *x, const float *y, size_t n)
+/* x += y, y normed first where the model wants that. */
+static void add_branch(struct step *st, float *y, const float *post_norm)
 {
-    for (size_t i = 0; i < n; i++) x[i] += y[i];
+    if (post_norm) norm_rows(st, y, post_norm, y, st->n_rows);
+    add_rows(st->x, y, (size_t)st->n_rows * st->s->model.n_embd);
 }
 
 /* -------------------------------------------------------- operations */
@@ -368,9 +395,13 @@ static void run_embed(struct step *st)
 {
     const struct shard *s = st->s;
     const struct matrix *m = s->embed.kernel ? &s->embed : &s->head;
+    const uint32_t width = s->model.n_embd;
     for (uint32_t r = 0; r < st->n_rows; r++) {
-        matrix_row(m, (uint32_t)st->rows[r].token,
-                   st->x + (size_t)r * s->model.n_embd);
+        float *x = st->x + (size_t)r * width;
+        matrix_row(m, (uint32_t)st->rows[r].token, x);
+        if (s->model.embed_scale != 1.0f) {
+            s->vec->scale(x, s->model.embed_scale, width);
+        }
     }
 }
 
@@ -387,33 +418,66 @@ static void find_sequences(struct step *st)
     }
 }
 
+/* norm NULL: none. */
+static void norm_heads(const struct model *m, float *x, uint32_t n_head,
+                       const float *norm)
+{
+    for (uint32_t h = 0; norm && h < n_head; h++, x += m->head_dim) {
+        nm_rmsnorm(x, norm, m->rms_eps, m->head_dim, x);
+    }
+}
+
+struct heads_job {
+    struct step *st;
+    const struct shard_layer *l;
+};
+
+/* From products to what attention takes: biases, norms, RoPE. */
+static void heads_item(void *arg, uint32_t r, uint32_t thread)
+{
+    (void)thread;
+    const struct heads_job *j = arg;
+    const struct step *st = j->st;
+    const struct model *m = &st->s->model;
+    float *const *vec = j->l->vec;
+    const uint32_t n_q = m->n_head * m->head_dim;
+    const uint32_t n_kv = m->n_head_kv * m->head_dim;
+    const float *table = st->rope + (size_t)r * m->n_rot;
+    float *q = st->q + (size_t)r * n_q, *k = st->k + (size_t)r * n_kv;
+    add_bias(q, vec[VEC_Q_BIAS], n_q, 1);
+    add_bias(k, vec[VEC_K_BIAS], n_kv, 1);
+    add_bias(st->v + (size_t)r * n_kv, vec[VEC_V_BIAS], n_kv, 1);
+    norm_heads(m, q, m->n_head, vec[VEC_Q_NORM]);
+    norm_heads(m, k, m->n_head_kv, vec[VEC_K_NORM]);
+    rope_apply(m, q, m->n_head, table);
+    rope_apply(m, k, m->n_head_kv, table);
+}
+
 static void run_attention(struct step *st, const struct shard_layer *l)
 {
     struct shard *s = st->s;
     const struct model *m = &s->model;
-    const uint32_t n_q = m->n_head * m->head_dim;
     const uint32_t n_kv = m->n_head_kv * m->head_dim;
     find_sequences(st);
-    norm_rows(st, st->x, l->attn_norm, st->normed, st->n_rows);
+    norm_rows(st, st->x, l->vec[VEC_ATTN_NORM], st->normed, st->n_rows);
     const struct matrix *const qkv[] = {&l->q, &l->k, &l->v};
     float *const to[] = {st->q, st->k, st->v};
     multiply(st, st->normed, qkv, to, 3, st->n_rows);
+    struct heads_job j = {st, l};
+    pool_run(s->pool, heads_item, &j, st->n_rows);
     for (uint32_t r = 0; r < st->n_rows; r++) {
-        const float *table = st->rope + (size_t)r * m->n_rot;
-        float *k = st->k + (size_t)r * n_kv;
-        rope_apply(st->q + (size_t)r * n_q, m->n_head, m->head_dim, m->n_rot,
-                   table);
-        rope_apply(k, m->n_head_kv, m->head_dim, m->n_rot, table);
         if (st->attention[r].handle == UINT32_MAX) continue;
         kv_store(s->kv, st->attention[r].handle, l->kv_layer,
-                 st->attention[r].pos, k, st->v + (size_t)r * n_kv);
+                 st->attention[r].pos, st->k + (size_t)r * n_kv,
+                 st->v + (size_t)r * n_kv);
     }
-    attention_run(s, l->kv_layer, st->attention, st->n_rows, st->q, st->mixed,
-                  st->scratch);
+    attention_run(s, l->kv_layer, l->window, st->attention, st->n_rows, st->q,
+                  st->mixed, st->scratch);
     const struct matrix *const o[] = {&l->o};
     float *const out[] = {st->normed};
     multiply(st, st->mixed, o, out, 1, st->n_rows);
-    add_rows(st->x, st->normed, (size_t)st->n_rows * m->n_embd);
+    add_bias(st->normed, l->vec[VEC_O_BIAS], m->n_embd, st->n_rows);
+    add_branch(st, st->normed, l->vec[VEC_ATTN_POST_NORM]);
 }
 
 /* Sort the rows by expert and copy them together; name the experts that are
@@ -469,19 +533,19 @@ static void run_local_experts(struct step *st)
         const struct group *g = &st->groups[i];
         if (!shard_has_expert(s, st->layer, g->expert)) continue;
         const struct shard_expert *e = &s->layers[st->layer].experts[g->expert];
-        feed_forward(st, &e->gate, &e->up, &e->down,
+        feed_forward(st, &e->gate, &e->up, &e->down, NULL,
                      st->gathered + g->first * width,
                      st->expert_out + g->first * width, g->n);
     }
 }
 
 /* y = (w_a E_a + w_b E_b) + ..., ascending experts; then x = x + y. */
-static void combine(struct step *st)
+static void combine(struct step *st, const struct shard_layer *l)
 {
     const struct model *m = &st->s->model;
     const uint32_t used = m->n_expert_used;
     for (uint32_t r = 0; r < st->n_rows; r++) {
-        float *x = st->x + (size_t)r * m->n_embd;
+        float *to = st->normed + (size_t)r * m->n_embd;
         const uint32_t *slot = st->slot + (size_t)r * used;
         const float *w = st->weight + (size_t)r * used;
         for (uint32_t d = 0; d < m->n_embd; d++) {
@@ -489,8 +553,36 @@ static void combine(struct step *st)
             for (uint32_t i = 1; i < used; i++) {
                 y += w[i] * st->expert_out[slot[i] * (size_t)m->n_embd + d];
             }
-            x[d] += y;
+            to[d] = y;
         }
+    }
+    add_branch(st, st->normed, l->vec[VEC_FFN_POST_NORM]);
+}
+
+#define LOGITS_AT_ONCE 8192 /* of a row, for one thread */
+
+struct cap_job {
+    struct step *st;
+    uint32_t parts; /* of a row */
+};
+
+static void cap_item(void *arg, uint32_t item, uint32_t thread)
+{
+    (void)thread;
+    const struct cap_job *j = arg;
+    const struct shard *s = j->st->s;
+    const uint32_t at = item % j->parts * LOGITS_AT_ONCE;
+    const uint32_t left = s->head.n_rows - at;
+    s->vec->soft_cap(step_logits(j->st, item / j->parts) + at,
+                     s->model.final_softcap,
+                     left < LOGITS_AT_ONCE ? left : LOGITS_AT_ONCE);
+}
+
+static void cap_logits(struct step *st, uint32_t n)
+{
+    struct cap_job j = {st, (st->s->head.n_rows - 1) / LOGITS_AT_ONCE + 1};
+    if (st->s->model.final_softcap > 0) {
+        pool_run(st->s->pool, cap_item, &j, n * j.parts);
     }
 }
 
@@ -508,6 +600,7 @@ static void run_head(struct step *st)
     const struct matrix *const head[] = {&s->head};
     float *const to[] = {st->logits};
     multiply(st, st->normed, head, to, 1, n);
+    cap_logits(st, n);
 }
 
 static void next_layer(struct step *st)
@@ -527,15 +620,15 @@ static bool all_supplied(const struct step *st)
 /* The feed-forward of a layer, up to where others are needed. */
 static void run_ffn(struct step *st, const struct shard_layer *l)
 {
-    norm_rows(st, st->x, l->ffn_norm, st->normed, st->n_rows);
+    norm_rows(st, st->x, l->vec[VEC_FFN_NORM], st->normed, st->n_rows);
     if (st->s->model.n_expert != 0) {
         route(st, l);
         st->phase = PHASE_EXPERTS;
         return;
     }
-    feed_forward(st, &l->gate, &l->up, &l->down, st->normed, st->normed,
+    feed_forward(st, &l->gate, &l->up, &l->down, l->vec, st->normed, st->normed,
                  st->n_rows);
-    add_rows(st->x, st->normed, (size_t)st->n_rows * st->s->model.n_embd);
+    add_branch(st, st->normed, l->vec[VEC_FFN_POST_NORM]);
     next_layer(st);
 }
 
@@ -565,7 +658,7 @@ static enum step_state advance(struct step *st, uint32_t limit)
         case PHASE_COMBINE:
             if (!all_supplied(st)) return STEP_WAIT;
             st->n_parts = 0;
-            combine(st);
+            combine(st, l);
             next_layer(st);
             break;
         case PHASE_HEAD:
@@ -644,6 +737,6 @@ enum status step_expert(struct step *st, uint32_t layer, uint32_t expert,
                          expert, layer, n_rows);
     }
     const struct shard_expert *e = &s->layers[layer].experts[expert];
-    feed_forward(st, &e->gate, &e->up, &e->down, x, y, n_rows);
+    feed_forward(st, &e->gate, &e->up, &e->down, NULL, x, y, n_rows);
     return ST_OK;
 }

@@ -82,6 +82,16 @@ static void silu_mul(float *h, const float *g, const float *u, uint32_t n)
     for (uint32_t i = 0; i < n; i++) h[i] = nm_silu(g[i]) * u[i];
 }
 
+static void gelu_mul(float *h, const float *g, const float *u, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++) h[i] = nm_gelu(g[i]) * u[i];
+}
+
+static void soft_cap(float *x, float cap, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++) x[i] = nm_soft_cap(x[i], cap);
+}
+
 static void exp_row(float *w, const float *s, float m, uint32_t n)
 {
     for (uint32_t i = 0; i < n; i++) w[i] = nm_exp(s[i] - m);
@@ -97,6 +107,8 @@ static const struct vec_ops ref = {
     .axpy_rows_q8_0 = axpy_rows_q8_0,
     .scale = scale,
     .silu_mul = silu_mul,
+    .gelu_mul = gelu_mul,
+    .soft_cap = soft_cap,
     .exp_row = exp_row,
     .act_quantize = act_quantize,
 };

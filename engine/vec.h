@@ -46,6 +46,10 @@ struct vec_ops {
     void (*scale)(float *o, float c, uint32_t n);
     /* h[i] = nm_silu(g[i]) * u[i]; h may be g or u. */
     void (*silu_mul)(float *h, const float *g, const float *u, uint32_t n);
+    /* h[i] = nm_gelu(g[i]) * u[i]; h may be g or u. */
+    void (*gelu_mul)(float *h, const float *g, const float *u, uint32_t n);
+    /* x[i] = nm_soft_cap(x[i], cap). */
+    void (*soft_cap)(float *x, float cap, uint32_t n);
     /* w[i] = nm_exp(s[i] - m); w may be s. */
     void (*exp_row)(float *w, const float *s, float m, uint32_t n);
 

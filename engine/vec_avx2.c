@@ -250,6 +250,66 @@ static void silu_mul(float *h, const float *g, const float *u, uint32_t n)
     for (; i < n; i++) h[i] = nm_silu(g[i]) * u[i];
 }
 
+/* nm_tanh, lane by lane; both branches are computed. */
+static ALWAYS_INLINE __m256 tanh_8(__m256 x)
+{
+    const __m256 sign = _mm256_set1_ps(-0.0f), one = _mm256_set1_ps(1.0f);
+    const __m256 a = _mm256_andnot_ps(sign, x), z = _mm256_mul_ps(x, x);
+    __m256 p = _mm256_set1_ps(-5.70498872745e-3f);
+    p = _mm256_add_ps(_mm256_mul_ps(p, z), _mm256_set1_ps(2.06390887954e-2f));
+    p = _mm256_sub_ps(_mm256_mul_ps(p, z), _mm256_set1_ps(5.37397155531e-2f));
+    p = _mm256_add_ps(_mm256_mul_ps(p, z), _mm256_set1_ps(1.33314422036e-1f));
+    p = _mm256_sub_ps(_mm256_mul_ps(p, z), _mm256_set1_ps(3.33332819422e-1f));
+    const __m256 near = _mm256_add_ps(_mm256_mul_ps(_mm256_mul_ps(p, z), x), x);
+    const __m256 e = _mm256_add_ps(exp_8(_mm256_add_ps(a, a)), one);
+    const __m256 far =
+        _mm256_sub_ps(one, _mm256_div_ps(_mm256_set1_ps(2.0f), e));
+    return _mm256_blendv_ps(
+        _mm256_or_ps(_mm256_andnot_ps(sign, far), _mm256_and_ps(sign, x)), near,
+        _mm256_cmp_ps(a, _mm256_set1_ps(0.625f), _CMP_LT_OQ));
+}
+
+static ALWAYS_INLINE __m256 round_f16(__m256 x)
+{
+    return _mm256_cvtph_ps(_mm256_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT));
+}
+
+static ALWAYS_INLINE __m256 gelu_8(__m256 x)
+{
+    const __m256 one = _mm256_set1_ps(1.0f), ten = _mm256_set1_ps(10.0f);
+    const __m256 r = round_f16(x);
+    const __m256 cubic = _mm256_add_ps(
+        one, _mm256_mul_ps(_mm256_mul_ps(r, _mm256_set1_ps(0.044715f)), r));
+    const __m256 t = tanh_8(
+        _mm256_mul_ps(_mm256_mul_ps(r, _mm256_set1_ps(0.7978845608f)), cubic));
+    __m256 y = round_f16(_mm256_mul_ps(_mm256_mul_ps(_mm256_set1_ps(0.5f), r),
+                                       _mm256_add_ps(one, t)));
+    y = _mm256_andnot_ps(_mm256_cmp_ps(x, _mm256_set1_ps(-10.0f), _CMP_LE_OQ),
+                         y);
+    return _mm256_blendv_ps(y, x, _mm256_cmp_ps(x, ten, _CMP_NLT_UQ));
+}
+
+static void gelu_mul(float *h, const float *g, const float *u, uint32_t n)
+{
+    uint32_t i = 0;
+    for (; i + 8 <= n; i += 8) {
+        _mm256_storeu_ps(h + i, _mm256_mul_ps(gelu_8(_mm256_loadu_ps(g + i)),
+                                              _mm256_loadu_ps(u + i)));
+    }
+    for (; i < n; i++) h[i] = nm_gelu(g[i]) * u[i];
+}
+
+static void soft_cap(float *x, float cap, uint32_t n)
+{
+    const __m256 c = _mm256_set1_ps(cap), inverse = _mm256_set1_ps(1.0f / cap);
+    uint32_t i = 0;
+    for (; i + 8 <= n; i += 8) {
+        const __m256 t = tanh_8(_mm256_mul_ps(_mm256_loadu_ps(x + i), inverse));
+        _mm256_storeu_ps(x + i, _mm256_mul_ps(t, c));
+    }
+    for (; i < n; i++) x[i] = nm_soft_cap(x[i], cap);
+}
+
 static void exp_row(float *w, const float *s, float m, uint32_t n)
 {
     uint32_t i = 0;
@@ -272,6 +332,8 @@ const struct vec_ops *vec_ops_avx2(void)
         .axpy_rows_q8_0 = axpy_rows_q8_0,
         .scale = scale,
         .silu_mul = silu_mul,
+        .gelu_mul = gelu_mul,
+        .soft_cap = soft_cap,
         .exp_row = exp_row,
         .act_quantize = act_quantize_avx2,
     };

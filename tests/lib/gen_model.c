@@ -142,6 +142,8 @@ enum status gen_model_preset(struct gen_model *out, const char *name,
             /* Measured with llama.cpp: first tokens of 0.3 to 0.8. */
             out->head_gain = out->n_vocab > 4000 ? 6 : 5;
             out->router_gain = 1.5f;
+            out->rope_scale = 1;
+            out->qk_gain = 1;
             return ST_OK;
         }
         if (len < sizeof names) {
@@ -173,13 +175,44 @@ static const struct {
     FIELD(pool_rows, false),  FIELD(sparse, false),
     FIELD(more_bits, false),  FIELD(rope_base, true),
     FIELD(rope_factor, true), FIELD(head_gain, true),
-    FIELD(router_gain, true),
+    FIELD(router_gain, true), FIELD(n_rot, false),
+    FIELD(window, false),     FIELD(n_ctx_orig, false),
+    FIELD(bias, false),       FIELD(rope_scale, true),
+    FIELD(attn_cap, true),    FIELD(final_cap, true),
+    FIELD(qk_gain, true),
 };
 
 static const char *const role_names[] = {
     [GEN_EMBD] = "embd",     [GEN_HEAD] = "head", [GEN_ATTN] = "attn",
     [GEN_ATTN_V] = "attn_v", [GEN_FFN] = "ffn",   [GEN_FFN_DOWN] = "ffn_down",
 };
+
+static const char *const arch_names[GEN_ARCH_END] = {[GEN_LLAMA] = "llama",
+                                                     [GEN_GEMMA2] = "gemma2",
+                                                     [GEN_QWEN2] = "qwen2",
+                                                     [GEN_QWEN3] = "qwen3",
+                                                     [GEN_QWEN3MOE] =
+                                                         "qwen3moe"};
+static const char *const scaling_names[] = {[GEN_ROPE_PLAIN] = "plain",
+                                            [GEN_ROPE_LINEAR] = "linear",
+                                            [GEN_ROPE_YARN] = "yarn"};
+
+const char *gen_arch_name(enum gen_arch arch)
+{
+    return arch_names[arch];
+}
+
+/* The index of a word in a list of n. */
+static enum status set_word(uint32_t *out, const char *const *list, size_t n,
+                            const char *value, struct error *err)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (strcmp(list[i], value) != 0) continue;
+        *out = (uint32_t)i;
+        return ST_OK;
+    }
+    return error_set(err, ST_INVALID, "%s: no such word", value);
+}
 
 static enum status set_types(struct gen_model *m, const char *value,
                              struct error *err)
@@ -250,6 +283,20 @@ enum status gen_model_set(struct gen_model *m, const char *setting,
     if (n > 5 && memcmp(setting, "type.", 5) == 0) {
         return set_role(m, setting + 5, n - 5, eq + 1, err);
     }
+    if (n == 4 && memcmp(setting, "arch", 4) == 0) {
+        uint32_t arch = m->arch;
+        const enum status st =
+            set_word(&arch, arch_names, GEN_ARCH_END, eq + 1, err);
+        m->arch = (enum gen_arch)arch;
+        return st;
+    }
+    if (n == 12 && memcmp(setting, "rope_scaling", 12) == 0) {
+        uint32_t kind = m->rope_scaling;
+        const enum status st = set_word(&kind, scaling_names,
+                                        COUNT_OF(scaling_names), eq + 1, err);
+        m->rope_scaling = (enum gen_rope_scaling)kind;
+        return st;
+    }
     if (n == 4 && memcmp(setting, "seed", 4) == 0) {
         char *end;
         errno = 0;
@@ -315,6 +362,15 @@ enum status gen_model_check(const struct gen_model *m, struct error *err)
         return error_set(err, ST_INVALID, "head_dim=%u: must be even",
                          m->head_dim);
     }
+    if (m->n_rot % 2 != 0 || m->n_rot > m->head_dim) {
+        return error_set(err, ST_INVALID, "n_rot=%u of head_dim=%u", m->n_rot,
+                         m->head_dim);
+    }
+    if ((m->arch == GEN_QWEN3MOE && m->n_expert == 0) ||
+        (m->arch != GEN_QWEN3MOE && m->arch != GEN_LLAMA && m->n_expert > 0)) {
+        return error_set(err, ST_INVALID, "%s with %u experts",
+                         arch_names[m->arch], m->n_expert);
+    }
     if (m->n_expert_used > m->n_expert ||
         (m->n_expert > 0) != (m->n_expert_used > 0)) {
         return error_set(err, ST_INVALID, "n_expert_used=%u of n_expert=%u",
@@ -376,14 +432,21 @@ static void matrix(struct gen_tensor *t, const struct gen_model *m,
     t->mean = 0;
 }
 
-static void vector(struct gen_tensor *t, uint64_t n, double std)
+static void vector(struct gen_tensor *t, uint64_t n, double mean, double std)
 {
     *t = (struct gen_tensor){.role = GEN_NORM,
                              .type = QUANT_F32,
                              .n_dims = 1,
                              .ne = {n, 1, 1},
                              .std = std,
-                             .mean = 1};
+                             .mean = mean};
+}
+
+/* Gemma's residual stream begins at sqrt(n_embd) times its embedding; where
+ * that is the head too, the branches must drown it (see gen_model_tensor). */
+static double post_norm(const struct gen_model *m)
+{
+    return m->tied ? 8 * (double)m->head_gain : root((double)m->n_embd);
 }
 
 static void experts(struct gen_tensor *t, const struct gen_model *m)
@@ -392,48 +455,130 @@ static void experts(struct gen_tensor *t, const struct gen_model *m)
     t->ne[2] = m->n_expert;
 }
 
-#define LAYER_TENSORS_DENSE 9u
-#define LAYER_TENSORS_MOE   10u
-
-static uint32_t layer_tensors(const struct gen_model *m)
-{
-    return m->n_expert ? LAYER_TENSORS_MOE : LAYER_TENSORS_DENSE;
-}
-
-/* The parts of a layer in file order; the router exists in MoE only. */
+/* The parts of a layer in file order; not every model has each. */
 enum part {
     P_ATTN_NORM,
     P_Q,
+    P_Q_BIAS,
     P_K,
+    P_K_BIAS,
     P_V,
+    P_V_BIAS,
+    P_Q_NORM,
+    P_K_NORM,
     P_O,
+    P_O_BIAS,
+    P_ATTN_POST_NORM,
     P_FFN_NORM,
     P_ROUTER,
     P_GATE,
+    P_GATE_BIAS,
     P_UP,
-    P_DOWN
+    P_UP_BIAS,
+    P_DOWN,
+    P_DOWN_BIAS,
+    P_FFN_POST_NORM,
+    P_END
 };
+
+static const char *const part_names[P_END] = {
+    [P_ATTN_NORM] = "attn_norm.weight",
+    [P_Q] = "attn_q.weight",
+    [P_Q_BIAS] = "attn_q.bias",
+    [P_K] = "attn_k.weight",
+    [P_K_BIAS] = "attn_k.bias",
+    [P_V] = "attn_v.weight",
+    [P_V_BIAS] = "attn_v.bias",
+    [P_Q_NORM] = "attn_q_norm.weight",
+    [P_K_NORM] = "attn_k_norm.weight",
+    [P_O] = "attn_output.weight",
+    [P_O_BIAS] = "attn_output.bias",
+    [P_ATTN_POST_NORM] = "post_attention_norm.weight",
+    [P_FFN_NORM] = "ffn_norm.weight",
+    [P_ROUTER] = "ffn_gate_inp.weight",
+    [P_GATE] = "ffn_gate.weight",
+    [P_GATE_BIAS] = "ffn_gate.bias",
+    [P_UP] = "ffn_up.weight",
+    [P_UP_BIAS] = "ffn_up.bias",
+    [P_DOWN] = "ffn_down.weight",
+    [P_DOWN_BIAS] = "ffn_down.bias",
+    [P_FFN_POST_NORM] = "post_ffw_norm.weight",
+};
+
+static bool has_part(const struct gen_model *m, enum part part)
+{
+    const bool all_bias = m->arch == GEN_LLAMA && m->bias;
+    if (part == P_Q_BIAS || part == P_K_BIAS || part == P_V_BIAS) {
+        return all_bias || m->arch == GEN_QWEN2;
+    }
+    if (part == P_GATE_BIAS || part == P_UP_BIAS || part == P_DOWN_BIAS) {
+        return all_bias && m->n_expert == 0;
+    }
+    if (part == P_O_BIAS) return all_bias;
+    if (part == P_Q_NORM || part == P_K_NORM) {
+        return m->arch == GEN_QWEN3 || m->arch == GEN_QWEN3MOE;
+    }
+    if (part == P_ATTN_POST_NORM || part == P_FFN_POST_NORM) {
+        return m->arch == GEN_GEMMA2;
+    }
+    return part != P_ROUTER || m->n_expert > 0;
+}
+
+static uint32_t layer_tensors(const struct gen_model *m)
+{
+    uint32_t n = 0;
+    for (int p = 0; p < P_END; p++) n += has_part(m, (enum part)p);
+    return n;
+}
+
+/* The n-th part that the model has. */
+static enum part nth_part(const struct gen_model *m, uint32_t n)
+{
+    int p = 0;
+    while (!has_part(m, (enum part)p) || n-- > 0) p++;
+    return (enum part)p;
+}
 
 static void layer_tensor(const struct gen_model *m, uint32_t layer,
                          enum part part, struct gen_tensor *t)
 {
-    static const char *const names[] = {
-        "attn_norm", "attn_q",       "attn_k",   "attn_v", "attn_output",
-        "ffn_norm",  "ffn_gate_inp", "ffn_gate", "ffn_up", "ffn_down"};
     const uint64_t n_embd = m->n_embd, n_ff = m->n_ff;
     const uint64_t n_q = (uint64_t)m->n_head * m->head_dim;
     const uint64_t n_kv = (uint64_t)m->n_head_kv * m->head_dim;
     const double in = root((double)n_embd), depth = root(m->n_layer);
+    const double qk = gain_qk * (double)m->qk_gain;
     switch (part) {
     case P_ATTN_NORM:
     case P_FFN_NORM:
-        vector(t, n_embd, 0.2);
+        vector(t, n_embd, 1, 0.2);
+        break;
+    case P_ATTN_POST_NORM:
+    case P_FFN_POST_NORM:
+        /* of a branch that is normed: what gain_o and gain_down are else */
+        vector(t, n_embd, post_norm(m) / depth, 0.2 * post_norm(m) / depth);
+        break;
+    case P_Q_NORM:
+    case P_K_NORM:
+        vector(t, m->head_dim, qk, 0.2 * qk);
+        break;
+    case P_Q_BIAS:
+    case P_O_BIAS:
+    case P_DOWN_BIAS:
+        vector(t, part == P_Q_BIAS ? n_q : n_embd, 0, 0.3);
+        break;
+    case P_K_BIAS:
+    case P_V_BIAS:
+        vector(t, n_kv, 0, 0.3);
+        break;
+    case P_GATE_BIAS:
+    case P_UP_BIAS:
+        vector(t, n_ff, 0, 0.3);
         break;
     case P_Q:
-        matrix(t, m, GEN_ATTN, n_embd, n_q, gain_qk / in);
+        matrix(t, m, GEN_ATTN, n_embd, n_q, qk / in);
         break;
     case P_K:
-        matrix(t, m, GEN_ATTN, n_embd, n_kv, gain_qk / in);
+        matrix(t, m, GEN_ATTN, n_embd, n_kv, qk / in);
         break;
     case P_V:
         matrix(t, m, GEN_ATTN_V, n_embd, n_kv, gain_v / in);
@@ -454,14 +599,19 @@ static void layer_tensor(const struct gen_model *m, uint32_t layer,
         matrix(t, m, GEN_FFN_DOWN, n_ff, n_embd,
                gain_down / (root((double)n_ff) * depth));
         break;
+    case P_END:
+        break;
     }
-    const bool is_expert = m->n_expert && part >= P_GATE;
+    const bool is_expert =
+        m->n_expert && (part == P_GATE || part == P_UP || part == P_DOWN);
     if (is_expert) experts(t, m);
     if ((part == P_V || part == P_DOWN) && layer_has_more_bits(m, layer)) {
         t->type = QUANT_Q6_K;
     }
-    snprintf(t->name, sizeof t->name, "blk.%u.%s%s.weight", layer, names[part],
-             is_expert ? "_exps" : "");
+    const char *name = part_names[part];
+    const size_t stem = (size_t)(strchr(name, '.') - name);
+    snprintf(t->name, sizeof t->name, "blk.%u.%.*s%s%s", layer, (int)stem, name,
+             is_expert ? "_exps" : "", name + stem);
 }
 
 uint32_t gen_model_n_tensors(const struct gen_model *m)
@@ -485,19 +635,17 @@ void gen_model_tensor(const struct gen_model *m, uint32_t i,
         return;
     }
     if (m->rope_factor > 0 && i-- == 0) {
-        vector(t, m->head_dim / 2, 0);
+        vector(t, (m->n_rot ? m->n_rot : m->head_dim) / 2, 1, 0);
         snprintf(t->name, sizeof t->name, "rope_freqs.weight");
         return;
     }
     const uint32_t per_layer = layer_tensors(m);
     if (i < m->n_layer * per_layer) {
-        uint32_t part = i % per_layer;
-        if (!m->n_expert && part >= P_ROUTER) part++;
-        layer_tensor(m, i / per_layer, (enum part)part, t);
+        layer_tensor(m, i / per_layer, nth_part(m, i % per_layer), t);
         return;
     }
     if (i == m->n_layer * per_layer) {
-        vector(t, m->n_embd, 0.2);
+        vector(t, m->n_embd, 1, 0.2);
         snprintf(t->name, sizeof t->name, "output_norm.weight");
         return;
     }

@@ -1,4 +1,4 @@
-/* gen_model.h - seeded random models of architecture `llama`, as GGUF files.
+/* gen_model.h - seeded random models of every architecture, as GGUF files.
  *
  * Depends on: common, quant, gguf_writer.  Thread: any.
  *
@@ -31,22 +31,41 @@ enum gen_role {
     GEN_ROLE_END
 };
 
+enum gen_arch {
+    GEN_LLAMA,
+    GEN_GEMMA2,
+    GEN_QWEN2,
+    GEN_QWEN3,
+    GEN_QWEN3MOE,
+    GEN_ARCH_END
+};
+enum gen_rope_scaling { GEN_ROPE_PLAIN, GEN_ROPE_LINEAR, GEN_ROPE_YARN };
+
 struct gen_model {
     uint64_t seed;
     uint32_t n_layer, n_embd, n_head, n_head_kv, head_dim, n_ff;
     uint32_t n_expert, n_expert_used; /* 0, 0: dense                      */
     uint32_t n_vocab, n_ctx;
-    uint32_t tied;      /* 1: no output.weight                          */
-    uint32_t n_splits;  /* files; 1: a single one                       */
-    uint32_t pool_rows; /* layer matrices draw their rows from so many
-                           quantized once; 0: every row its own         */
-    uint32_t sparse;    /* 1: header only, the data is a hole of zeros  */
-    uint32_t more_bits; /* 1: attn_v and ffn_down of the layers that
-                           llama.cpp's q4_k_m favours become Q6_K       */
+    enum gen_arch arch;
+    enum gen_rope_scaling rope_scaling;
+    uint32_t n_rot;      /* rotated elements of a head; 0: all            */
+    uint32_t window;     /* sliding; 0: the file does not say             */
+    uint32_t n_ctx_orig; /* of YaRN; 0: the file does not say             */
+    uint32_t bias;       /* 1: biases of all products, where optional     */
+    uint32_t tied;       /* 1: no output.weight                          */
+    uint32_t n_splits;   /* files; 1: a single one                       */
+    uint32_t pool_rows;  /* layer matrices draw their rows from so many
+                            quantized once; 0: every row its own         */
+    uint32_t sparse;     /* 1: header only, the data is a hole of zeros  */
+    uint32_t more_bits;  /* 1: attn_v and ffn_down of the layers that
+                            llama.cpp's q4_k_m favours become Q6_K       */
     float rope_base;
     float rope_factor; /* rope_freqs rise from 1 to it; 0: none        */
     float head_gain;   /* standard deviation of the logits             */
     float router_gain; /* standard deviation of the router's logits    */
+    float rope_scale;  /* factor of rope_scaling                       */
+    float attn_cap, final_cap; /* soft-caps; 0: the file does not say  */
+    float qk_gain; /* times the standard deviation of attn_q, _k   */
     enum quant_type type[GEN_ROLE_END];
 };
 
@@ -65,14 +84,18 @@ NODISCARD enum status gen_model_preset(struct gen_model *out, const char *name,
                                        struct error *err);
 /* The i-th preset's name, NULL past the last. */
 const char *gen_model_preset_name(uint32_t i);
-/* "key=value": a field above by name, "type=q4_k_m" for all matrices, or
- * "type.ROLE=..." with ROLE embd, head, attn, attn_v, ffn, ffn_down. */
+/* "key=value": a field above by name, "arch=gemma2", "rope_scaling=yarn",
+ * "type=q4_k_m" for all matrices, or "type.ROLE=..." with ROLE embd, head,
+ * attn, attn_v, ffn, ffn_down. */
 NODISCARD enum status gen_model_set(struct gen_model *m, const char *setting,
                                     struct error *err);
 
 /* ST_INVALID if no such model can exist, naming the fields. */
 NODISCARD enum status gen_model_check(const struct gen_model *m,
                                       struct error *err);
+
+/* "llama", ...: general.architecture. */
+const char *gen_arch_name(enum gen_arch arch);
 
 /* Tensors in file order, of a model that gen_model_check accepts. */
 uint32_t gen_model_n_tensors(const struct gen_model *m);

@@ -24,33 +24,77 @@ static uint32_t file_type(const struct gen_model *m)
     return m->more_bits ? 15 : ftype[m->type[GEN_FFN]]; /* 15: Q4_K_M */
 }
 
+static const char *key_of(char key[96], const struct gen_model *m,
+                          const char *rest)
+{
+    snprintf(key, 96, "%s.%s", gen_arch_name(m->arch), rest);
+    return key;
+}
+
+static void put_u32(struct gguf_writer *w, const struct gen_model *m,
+                    const char *rest, uint32_t v)
+{
+    char key[96];
+    gguf_writer_u32(w, key_of(key, m, rest), v);
+}
+
+static void put_f32(struct gguf_writer *w, const struct gen_model *m,
+                    const char *rest, float v)
+{
+    char key[96];
+    gguf_writer_f32(w, key_of(key, m, rest), v);
+}
+
+/* Keys that only some files have. */
+static void put_options(struct gguf_writer *w, const struct gen_model *m)
+{
+    char key[96];
+    if (m->rope_scaling != GEN_ROPE_PLAIN) {
+        gguf_writer_str(w, key_of(key, m, "rope.scaling.type"),
+                        m->rope_scaling == GEN_ROPE_YARN ? "yarn" : "linear");
+        put_f32(w, m, "rope.scaling.factor", m->rope_scale);
+    }
+    if (m->n_ctx_orig) {
+        put_u32(w, m, "rope.scaling.original_context_length", m->n_ctx_orig);
+    }
+    if (m->window) put_u32(w, m, "attention.sliding_window", m->window);
+    if (m->attn_cap > 0) put_f32(w, m, "attn_logit_softcapping", m->attn_cap);
+    if (m->final_cap > 0) {
+        put_f32(w, m, "final_logit_softcapping", m->final_cap);
+    }
+}
+
 static void put_model_keys(struct gguf_writer *w, const struct gen_model *m)
 {
     char name[64];
     snprintf(name, sizeof name, "potluck random model, seed %" PRIu64, m->seed);
-    gguf_writer_str(w, "general.architecture", "llama");
+    gguf_writer_str(w, "general.architecture", gen_arch_name(m->arch));
     gguf_writer_str(w, "general.name", name);
     gguf_writer_u32(w, "general.file_type", file_type(m));
     gguf_writer_u32(w, "general.quantization_version", 2);
-    gguf_writer_u32(w, "llama.vocab_size", m->n_vocab);
-    gguf_writer_u32(w, "llama.context_length", m->n_ctx);
-    gguf_writer_u32(w, "llama.embedding_length", m->n_embd);
-    gguf_writer_u32(w, "llama.block_count", m->n_layer);
-    gguf_writer_u32(w, "llama.feed_forward_length", m->n_ff);
-    gguf_writer_u32(w, "llama.attention.head_count", m->n_head);
-    gguf_writer_u32(w, "llama.attention.head_count_kv", m->n_head_kv);
-    gguf_writer_f32(w, "llama.attention.layer_norm_rms_epsilon", 1e-5f);
+    put_u32(w, m, "vocab_size", m->n_vocab);
+    put_u32(w, m, "context_length", m->n_ctx);
+    put_u32(w, m, "embedding_length", m->n_embd);
+    put_u32(w, m, "block_count", m->n_layer);
+    put_u32(w, m, "feed_forward_length", m->n_ff);
+    put_u32(w, m, "attention.head_count", m->n_head);
+    put_u32(w, m, "attention.head_count_kv", m->n_head_kv);
+    put_f32(w, m, "attention.layer_norm_rms_epsilon", 1e-5f);
     /* Real files carry the head's size only where it does not follow. */
     if (m->head_dim * m->n_head != m->n_embd) {
-        gguf_writer_u32(w, "llama.attention.key_length", m->head_dim);
-        gguf_writer_u32(w, "llama.attention.value_length", m->head_dim);
+        put_u32(w, m, "attention.key_length", m->head_dim);
+        put_u32(w, m, "attention.value_length", m->head_dim);
     }
-    gguf_writer_u32(w, "llama.rope.dimension_count", m->head_dim);
-    gguf_writer_f32(w, "llama.rope.freq_base", m->rope_base);
+    put_u32(w, m, "rope.dimension_count", m->n_rot ? m->n_rot : m->head_dim);
+    put_f32(w, m, "rope.freq_base", m->rope_base);
     if (m->n_expert) {
-        gguf_writer_u32(w, "llama.expert_count", m->n_expert);
-        gguf_writer_u32(w, "llama.expert_used_count", m->n_expert_used);
+        put_u32(w, m, "expert_count", m->n_expert);
+        put_u32(w, m, "expert_used_count", m->n_expert_used);
     }
+    if (m->arch == GEN_QWEN3MOE) {
+        put_u32(w, m, "expert_feed_forward_length", m->n_ff);
+    }
+    put_options(w, m);
 }
 
 struct vocabulary {

@@ -1,4 +1,4 @@
-/* naive.h - the plainest forward pass of a `llama` model, in f64.
+/* naive.h - the plainest forward pass of every architecture, in f64.
  *
  * Depends on: mem, gguf, quant.  Thread: its owner's.
  *
@@ -22,7 +22,7 @@ enum naive_mistake {
 
 struct naive;
 
-/* n_ctx: positions to keep.  ST_UNSUPPORTED: not a llama of known types. */
+/* n_ctx: positions to keep.  ST_UNSUPPORTED: unknown types. */
 NODISCARD enum status naive_create(struct naive **out, const struct gguf *g,
                                    uint32_t n_ctx, struct error *err);
 void naive_free(struct naive *n); /* NULL allowed */

@@ -11,7 +11,9 @@
 #include <string.h>
 
 #include "common/rng.h"
+#include "tests/lib/gen_model.h"
 #include "tests/lib/lan.h"
+#include "tests/lib/temp.h"
 #include "tests/lib/testdata.h"
 
 #define N_PROMPTS 8
@@ -240,6 +242,60 @@ static void open_moe(struct pool *p, uint32_t n_workers)
     open_pool(p, NULL, N_LAYERS, n_workers);
 }
 
+/* Each architecture; prompts are longer than the windows. */
+static const struct {
+    const char *preset, *settings[10];
+} archs[] = {
+    {"tiny-dense",
+     {"arch=gemma2", "tied=1", "head_dim=64", "window=12", "qk_gain=3",
+      "type=q4_k_m", NULL}},
+    {"tiny-dense", {"arch=qwen2", "type=q8_0", NULL}},
+    {"tiny-dense", {"arch=qwen3", "head_dim=64", "type=f16", NULL}},
+    {"tiny-moe",
+     {"arch=qwen3moe", "n_layer=4", "n_expert=64", "n_expert_used=8",
+      "type=q4_0", NULL}},
+    {"tiny-dense",
+     {"arch=qwen2", "rope_scaling=yarn", "rope_scale=4", "n_ctx_orig=16",
+      "n_rot=16", NULL}},
+    {"tiny-dense",
+     {"bias=1", "window=20", "rope_scaling=linear", "rope_scale=2", NULL}},
+};
+
+/* In a pool of three: cuts for two of them, then for all. */
+static void one_architecture(struct pool *p)
+{
+    struct rng rng = {.state = 8};
+    for (uint32_t a = 1; a < p->n_layer; a += STRIDE) {
+        const uint32_t n = p->n_layer;
+        apply(p, &(struct cut){.end = {a, n, n}}, &rng);
+        one_prompt(p, a % N_PROMPTS);
+    }
+    every_cut(p);
+}
+
+static void test_architectures(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(archs); i += STRIDE) {
+        char dir[TEMP_PATH_BYTES], path[TEMP_PATH_BYTES + 16];
+        struct error err;
+        struct gen_model m;
+        struct pool p;
+        assert_true(temp_dir_create(dir, "test_pool_cuts"));
+        snprintf(path, sizeof path, "%s/arch.gguf", dir);
+        assert_int_equal(gen_model_preset(&m, archs[i].preset, &err), ST_OK);
+        for (uint32_t k = 0; archs[i].settings[k]; k++) {
+            assert_int_equal(gen_model_set(&m, archs[i].settings[k], &err),
+                             ST_OK);
+        }
+        assert_int_equal(gen_model_write(&m, path, &err), ST_OK);
+        open_pool(&p, path, m.n_layer, 3);
+        one_architecture(&p);
+        close_pool(&p);
+        assert_true(temp_dir_remove(dir));
+    }
+}
+
 static void test_one_worker(void **state)
 {
     (void)state;
@@ -334,6 +390,7 @@ int main(void)
         cmocka_unit_test(test_three_workers),
         cmocka_unit_test(test_crossed_experts),
         cmocka_unit_test(test_five_workers),
+        cmocka_unit_test(test_architectures),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -20,7 +20,7 @@
 struct bench {
     struct shard s;
     char *scratch;
-    uint32_t dim, n;
+    uint32_t dim, n, window;
     float *k, *v; /* [n][HEADS_KV][dim], as stored */
 };
 
@@ -54,6 +54,7 @@ static void open_bench(struct bench *b, uint32_t dim, uint32_t group,
     b->s.model.n_head_kv = HEADS_KV;
     b->s.model.n_head = HEADS_KV * group;
     b->s.model.head_dim = dim;
+    b->s.model.query_scale = 1.0f / sqrtf((float)dim);
     b->s.options.kv_type = type;
     b->s.vec = vec_ops_select(ISA_REF);
     assert_ok(pool_create(&b->s.pool, n_threads, &rig_err));
@@ -114,8 +115,11 @@ static void check_head(const struct bench *b, const float *q, uint32_t kv_head,
                        uint32_t pos, const float *out)
 {
     double s[CTX], m = -INFINITY, delta = 0, l = 0;
-    const double scale = 1 / sqrt((double)b->dim);
-    for (uint32_t t = 0; t <= pos; t++) {
+    const double scale = (double)b->s.model.query_scale;
+    const double cap = (double)b->s.model.attn_softcap;
+    const uint32_t first =
+        b->window && pos >= b->window ? pos - b->window + 1 : 0;
+    for (uint32_t t = first; t <= pos; t++) {
         const float *k = b->k + ((size_t)t * HEADS_KV + kv_head) * b->dim;
         double mass = 0;
         s[t] = 0;
@@ -124,11 +128,14 @@ static void check_head(const struct bench *b, const float *q, uint32_t kv_head,
             mass += fabs((double)q[d] * (double)k[d]);
         }
         s[t] *= scale;
+        if (cap > 0) s[t] = cap * tanh(s[t] / cap);
         m = s[t] > m ? s[t] : m;
         const double e = (b->dim / 8 + 8) * U * mass * scale;
         delta = e > delta ? e : delta;
+        /* soft-capping: 2^-21 of the score, see test_numerics */
+        if (cap > 0) delta += 8 * U * fabs(s[t]);
     }
-    for (uint32_t t = 0; t <= pos; t++) {
+    for (uint32_t t = first; t <= pos; t++) {
         delta = U * fabs(s[t] - m) > delta ? U * fabs(s[t] - m) : delta;
         l += exp(s[t] - m);
     }
@@ -136,7 +143,7 @@ static void check_head(const struct bench *b, const float *q, uint32_t kv_head,
         4 * delta + 2 * 12 * 0x1p-22 + 2 * (pos + 33 + 12) * U;
     for (uint32_t d = 0; d < b->dim; d++) {
         double o = 0, mass = 0;
-        for (uint32_t t = 0; t <= pos; t++) {
+        for (uint32_t t = first; t <= pos; t++) {
             const double v =
                 (double)b->v[((size_t)t * HEADS_KV + kv_head) * b->dim + d];
             o += exp(s[t] - m) * v / l;
@@ -165,11 +172,13 @@ static uint32_t make_rows(const struct bench *b, uint32_t handle,
     return n;
 }
 
-static void check_shape(uint32_t dim, uint32_t group, enum kv_type type,
-                        uint32_t n)
+static void check_window(uint32_t dim, uint32_t group, enum kv_type type,
+                         uint32_t n, uint32_t window, float cap)
 {
     struct bench b;
     open_bench(&b, dim, group, type, n, 1, dim + group);
+    b.window = window;
+    b.s.model.attn_softcap = cap;
     fill(&b, 7);
     struct attention_row rows[COUNT_OF(positions) + 1];
     uint32_t n_rows = make_rows(&b, kv_find(b.s.kv, 7), rows);
@@ -182,7 +191,7 @@ static void check_shape(uint32_t dim, uint32_t group, enum kv_type type,
     struct rng rng = {99};
     for (size_t i = 0; i < n_rows * width; i++) q[i] = 2 * rig_uniform(&rng);
     memset(out, 0xff, n_rows * width * sizeof *out);
-    attention_run(&b.s, 1, rows, n_rows, q, out, b.scratch);
+    attention_run(&b.s, 1, b.window, rows, n_rows, q, out, b.scratch);
     memcpy(other, q, n_rows * width * sizeof *q);
     for (size_t i = 0; type == KV_Q8_0 && i < n_rows * width; i += 32) {
         through_act(other + i);
@@ -199,13 +208,32 @@ static void check_shape(uint32_t dim, uint32_t group, enum kv_type type,
     for (enum isa isa = ISA_REF; isa <= cpu_isa(); isa++) {
         b.s.vec = vec_ops_select(isa);
         memset(other, 0xff, n_rows * width * sizeof *other);
-        attention_run(&b.s, 1, rows, n_rows, q, other, b.scratch);
+        attention_run(&b.s, 1, b.window, rows, n_rows, q, other, b.scratch);
         rig_assert_same(other, out, n_rows * width, isa_name(isa));
     }
     mem_free(q);
     mem_free(out);
     mem_free(other);
     close_bench(&b);
+}
+
+static void check_shape(uint32_t dim, uint32_t group, enum kv_type type,
+                        uint32_t n)
+{
+    check_window(dim, group, type, n, 0, 0);
+}
+
+static void test_windows(void **state)
+{
+    (void)state;
+    static const uint32_t windows[] = {1,   2,   31,  32,  33,  100,
+                                       255, 256, 257, 480, 699, 700};
+    for (size_t i = 0; i < COUNT_OF(windows); i++) {
+        check_window(32, 2, i % 2 ? KV_F16 : KV_F32, 700, windows[i], 0);
+    }
+    check_window(64, 4, KV_F16, 700, 40, 50);
+    check_window(256, 2, KV_F32, 300, 130, 0.5f);
+    check_window(64, 1, KV_F32, 300, 0, 2);
 }
 
 static void test_textbook_f32(void **state)
@@ -282,10 +310,11 @@ static void same_bits(enum kv_type type)
         }
         const uint32_t n = make_rows(&b, kv_find(b.s.kv, seq), rows);
         if (variant < 4) {
-            attention_run(&b.s, 1, rows, n, q, variant ? got : want, b.scratch);
+            attention_run(&b.s, 1, b.window, rows, n, q, variant ? got : want,
+                          b.scratch);
         } else {
             for (uint32_t r = n; r-- > 0;) { /* one by one, backwards */
-                attention_run(&b.s, 1, rows + r, 1, q + r * width,
+                attention_run(&b.s, 1, b.window, rows + r, 1, q + r * width,
                               got + r * width, b.scratch);
             }
         }
@@ -305,11 +334,14 @@ static void test_same_bits(void **state)
     same_bits(KV_Q8_0);
 }
 
-static void test_rope(void **state)
+/* halves: pairs (i, i + n / 2); size: YaRN's factor. */
+static void check_rope(bool halves, double size)
 {
-    (void)state;
     static const uint32_t at[] = {0, 1, 2, 31, 1000, 4095, 131071, 1048575};
     enum { DIM = 128, ROT = 96, HEADS = 3 };
+    const struct model m = {.head_dim = DIM,
+                            .n_rot = ROT,
+                            .rope = {.halves = halves, .magnitude = size}};
     double freq[ROT / 2];
     for (uint32_t i = 0; i < ROT / 2; i++) {
         freq[i] = pow(500000.0, -2.0 * i / ROT) / (i > 20 ? 8 : 1);
@@ -317,28 +349,42 @@ static void test_rope(void **state)
     struct rng rng = {8};
     for (size_t p = 0; p < COUNT_OF(at); p++) {
         float table[ROT], x[HEADS * DIM], before[HEADS * DIM];
-        rope_table(table, freq, ROT, at[p]);
+        rope_table(&m, freq, at[p], table);
         for (uint32_t i = 0; i < HEADS * DIM; i++) {
             before[i] = x[i] = rig_normal(&rng);
         }
-        rope_apply(x, HEADS, DIM, ROT, table);
-        for (uint32_t i = 0; i < HEADS * DIM; i++) {
-            const uint32_t d = i % DIM;
-            if (d >= ROT) { /* the rest of a head stays */
-                assert_true(x[i] == before[i]);
-                continue;
+        rope_apply(&m, x, HEADS, table);
+        for (uint32_t h = 0; h < HEADS; h++) {
+            for (uint32_t d = 0; d < DIM; d++) {
+                const float *was = before + (size_t)h * DIM;
+                const float is = x[h * DIM + d];
+                if (d >= ROT) { /* the rest of a head stays */
+                    assert_true(is == was[d]);
+                    continue;
+                }
+                const uint32_t pair = halves ? d % (ROT / 2) : d / 2;
+                const bool second = halves ? d >= ROT / 2 : d % 2;
+                const double angle = (double)at[p] * freq[pair];
+                const double c = size * cos(angle), s = size * sin(angle);
+                assert_true(fabs((double)table[2 * pair + second] -
+                                 (second ? s : c)) <= size * U + 0x1p-40);
+                const double a = (double)was[halves ? pair : 2 * pair];
+                const double b =
+                    (double)was[halves ? pair + ROT / 2 : 2 * pair + 1];
+                const double want = second ? a * s + b * c : a * c - b * s;
+                assert_true(fabs((double)is - want) <=
+                            4 * size * U * (fabs(a) + fabs(b)));
             }
-            const double angle = (double)at[p] * freq[d / 2];
-            const double c = cos(angle), s = sin(angle);
-            assert_true(fabs((double)table[d] - (d % 2 ? s : c)) <=
-                        U + 0x1p-40);
-            const double a = (double)before[i - d % 2],
-                         b = (double)before[i - d % 2 + 1];
-            const double want = d % 2 ? a * s + b * c : a * c - b * s;
-            assert_true(fabs((double)x[i] - want) <=
-                        4 * U * (fabs(a) + fabs(b)));
         }
     }
+}
+
+static void test_rope(void **state)
+{
+    (void)state;
+    check_rope(false, 1);
+    check_rope(true, 1);
+    check_rope(true, 1.2079);
 }
 
 int main(void)
@@ -347,6 +393,7 @@ int main(void)
         cmocka_unit_test(test_textbook_f32),
         cmocka_unit_test(test_textbook_f16),
         cmocka_unit_test(test_textbook_q8_0),
+        cmocka_unit_test(test_windows),
         cmocka_unit_test(test_same_bits),
         cmocka_unit_test(test_rope),
     };

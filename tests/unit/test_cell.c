@@ -146,7 +146,9 @@ static void test_spans(void **state)
 /* Matrices of several cells, down to one short one. */
 static struct gen_model big(const char *what)
 {
-    struct gen_model m = strcmp(what, "dense") ? rig_moe() : rig_dense();
+    struct gen_model m = strstr(what, "moe") || strcmp(what, "tied") == 0
+                             ? rig_moe()
+                             : rig_dense();
     m.n_layer = 3;
     m.n_ff = 2560;
     m.n_vocab = 5000;
@@ -155,7 +157,10 @@ static struct gen_model big(const char *what)
     m.type[GEN_FFN] = QUANT_Q8_0; /* 680 KiB a plane */
     m.type[GEN_EMBD] = m.type[GEN_HEAD] = QUANT_Q8_0;
     m.type[GEN_FFN_DOWN] = QUANT_F32; /* 2.5 MiB a plane */
-    m.tied = strcmp(what, "tied") == 0;
+    m.tied = strcmp(what, "tied") == 0 || strcmp(what, "gemma2") == 0;
+    if (strcmp(what, "gemma2") == 0) m.arch = GEN_GEMMA2;
+    if (strcmp(what, "qwen3moe") == 0) m.arch = GEN_QWEN3MOE;
+    m.bias = strcmp(what, "biases") == 0;
     return m;
 }
 
@@ -231,7 +236,8 @@ static void check_list(struct noting *x, const struct model *m,
 static void test_list_is_what_is_read(void **state)
 {
     (void)state;
-    static const char *const kinds[] = {"dense", "moe", "tied"};
+    static const char *const kinds[] = {"dense",  "moe",      "tied",
+                                        "gemma2", "qwen3moe", "biases"};
     for (size_t k = 0; k < COUNT_OF(kinds); k++) {
         const struct gen_model gm = big(kinds[k]);
         struct rng rng = {50 + k};

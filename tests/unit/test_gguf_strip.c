@@ -12,6 +12,7 @@
 
 #include "tests/lib/bytes_asm.h"
 #include "tests/lib/corpus.h"
+#include "tests/lib/arch_rig.h"
 #include "tests/lib/engine_rig.h"
 #include "tests/lib/testdata.h"
 
@@ -132,8 +133,24 @@ static void assert_same_models(const struct model *a, const struct model *b)
                           b->head_dim, b->n_ff,   b->n_expert, b->n_expert_used,
                           b->n_vocab,  b->n_ctx,  b->n_rot,    b->tied};
     assert_memory_equal(x, y, sizeof x);
-    assert_true(a->rms_eps == b->rms_eps && a->rope_base == b->rope_base &&
-                a->rope_scale == b->rope_scale);
+    assert_true(a->rms_eps == b->rms_eps && a->rope.base == b->rope.base &&
+                a->rope.scale == b->rope.scale &&
+                a->rope.halves == b->rope.halves &&
+                a->rope.low == b->rope.low && a->rope.high == b->rope.high &&
+                a->rope.extend == b->rope.extend &&
+                a->rope.magnitude == b->rope.magnitude);
+    assert_true(a->activation == b->activation &&
+                a->embed_scale == b->embed_scale &&
+                a->query_scale == b->query_scale &&
+                a->attn_softcap == b->attn_softcap &&
+                a->final_softcap == b->final_softcap && a->window == b->window);
+    for (uint32_t i = 0; i < a->n_layer; i++) {
+        const struct model_layer *p = &a->layers[i], *q = &b->layers[i];
+        assert_int_equal(p->window, q->window);
+        for (int v = 0; v < VEC_END; v++) {
+            assert_int_equal(!p->vec[v], !q->vec[v]);
+        }
+    }
 }
 
 static void assert_same_tensors(const struct gguf *a, const struct gguf *b)
@@ -154,7 +171,8 @@ static void assert_same_tensors(const struct gguf *a, const struct gguf *b)
 static void test_splits_do_not_show(void **state)
 {
     (void)state;
-    const struct gen_model kinds[] = {rig_dense(), rig_moe()};
+    struct gen_model kinds[2 + ARCH_END] = {rig_dense(), rig_moe()};
+    for (uint32_t i = 0; i < ARCH_END; i++) kinds[2 + i] = arch_model(i);
     static const uint32_t n_splits[] = {1, 2, 7};
     for (size_t k = 0; k < COUNT_OF(kinds); k++) {
         struct buf one = {0};

@@ -20,9 +20,10 @@ enum { LAYERS = 2, EXPERTS = 4 };
 enum what {
     NOTHING,
     DROP_KEY,
-    U32, /* the key gets this value, or is added */
-    F32, /* value.f */
-    STR, /* text */
+    U32,    /* the key gets this value, or is added */
+    F32,    /* value.f */
+    STR,    /* text */
+    TOKENS, /* value.u of them */
     DROP_TENSOR,
     SHAPE,      /* value.ne */
     TYPE,       /* value.u, a type that the writer knows */
@@ -44,7 +45,7 @@ struct change {
 static bool hits(const struct change *c, const char *name, bool key)
 {
     if (!c->name || strcmp(c->name, name) != 0) return false;
-    return key ? c->what >= DROP_KEY && c->what <= STR : c->what > STR;
+    return key ? c->what >= DROP_KEY && c->what <= TOKENS : c->what > TOKENS;
 }
 
 static void put_u32(struct gguf_writer *w, const struct change *c,
@@ -90,6 +91,11 @@ static void put_keys(struct gguf_writer *w, const struct change *c,
     if (c->what == U32) gguf_writer_u32(w, c->name, c->value.u);
     if (c->what == F32) gguf_writer_f32(w, c->name, c->value.f);
     if (c->what == STR) gguf_writer_str(w, c->name, c->value.text);
+    if (c->what == TOKENS) {
+        struct gguf_str tokens[VOCAB + 1];
+        for (int i = 0; i <= VOCAB; i++) tokens[i] = (struct gguf_str){"a", 1};
+        gguf_writer_strs(w, c->name, tokens, c->value.u);
+    }
 }
 
 static void put_layer(struct gguf_writer *w, const struct change *c, uint32_t l,
@@ -212,10 +218,47 @@ static const struct {
     {{U32, L "expert_used_count", {.u = 5}}, 1, ST_INVALID, "which 5"},
     {{U32, L "expert_used_count", {.u = 33}}, 1, ST_INVALID, "used_count"},
     /* that ask for what is not built */
-    {{STR, L "rope.scaling.type", {.text = "yarn"}},
+    {{STR, L "rope.scaling.type", {.text = "longrope"}},
      0,
      ST_UNSUPPORTED,
-     "rope scaling \"yarn\""},
+     "rope scaling \"longrope\""},
+    {{STR, L "rope.scaling.type", {.text = "yarm"}}, 0, ST_UNSUPPORTED, "yarm"},
+    {{F32, L "rope.scaling.factor", {.f = 0.5f}}, 0, ST_INVALID, "is 0.5"},
+    {{F32, L "rope.scaling.factor", {.f = 1e30f}}, 0, ST_INVALID, "is 1e+30"},
+    {{F32, L "rope.scaling.attn_factor", {.f = -1}},
+     0,
+     ST_INVALID,
+     "is 1, att"},
+    {{F32, L "rope.scaling.yarn_log_multiplier", {.f = 0.1f}},
+     0,
+     ST_UNSUPPORTED,
+     "yarn_log_multiplier"},
+    {{F32, L "attn_logit_softcapping", {.f = 50}},
+     0,
+     ST_UNSUPPORTED,
+     "attn_logit_softcapping = 50"},
+    {{F32, L "final_logit_softcapping", {.f = 30}},
+     0,
+     ST_UNSUPPORTED,
+     "final_logit_softcapping"},
+    {{STR, A "sliding_window", {.text = "all"}}, 0, ST_INVALID, "sliding"},
+    {{STR, L "expert_weights_norm", {.text = "no"}}, 1, ST_INVALID, "s_norm"},
+    {{TOKENS, "tokenizer.ggml.tokens", {.u = VOCAB + 1}},
+     0,
+     ST_INVALID,
+     "has 41 tokens, token_embd.weight 40 rows"},
+    {{TOKENS, "tokenizer.ggml.tokens", {.u = VOCAB - 1}},
+     0,
+     ST_INVALID,
+     "has 39 tokens"},
+    {{ADD_TENSOR, "blk.0.attn_k.bias", {.ne = {EMBD, 1, 1}}},
+     0,
+     ST_INVALID,
+     "blk.0.attn_k.bias is [64, 1, 1], but the model needs [32"},
+    {{ADD_TENSOR, "blk.0.ffn_up.bias", {.ne = {FF, 1, 1}}},
+     1,
+     ST_UNSUPPORTED,
+     "blk.0.ffn_up.bias"},
     {{F32, L "rope.scale_linear", {.f = 0.5f}}, 0, ST_INVALID, "factor is 0.5"},
     {{F32, L "logit_scale", {.f = 0.25f}}, 0, ST_UNSUPPORTED, "logit_scale"},
     {{F32, A "clamp_kqv", {.f = 8}}, 0, ST_UNSUPPORTED, "clamp_kqv"},
@@ -297,14 +340,14 @@ static const struct {
      "blk.0.ffn_up_exps.weight has weight type IQ2_XXS"},
     {{RAW_TYPE, "output.weight", {.u = 99}}, 0, ST_UNSUPPORTED, "type 99"},
     /* that nobody would read */
-    {{ADD_TENSOR, "blk.0.attn_q.bias", {.ne = {EMBD, 1, 1}}},
+    {{ADD_TENSOR, "blk.0.post_ffw_norm.weight", {.ne = {EMBD, 1, 1}}},
      0,
      ST_UNSUPPORTED,
-     "blk.0.attn_q.bias"},
-    {{ADD_TENSOR, "blk.0.ffn_gate.bias", {.ne = {FF, 1, 1}}},
+     "blk.0.post_ffw_norm.weight"},
+    {{ADD_TENSOR, "output.bias", {.ne = {VOCAB, 1, 1}}},
      0,
      ST_UNSUPPORTED,
-     "blk.0.ffn_gate.bias"},
+     "output.bias"},
     {{ADD_TENSOR, "blk.1.attn_q_norm.weight", {.ne = {DIM, 1, 1}}},
      0,
      ST_UNSUPPORTED,
@@ -385,6 +428,10 @@ static void test_good_files(void **state)
         {U32, A "key_length", {.u = DIM}},
         {STR, L "rope.scaling.type", {.text = "none"}},
         {F32, L "logit_scale", {.f = 1}},
+        {F32, L "rope.scaling.factor", {.f = 0}},
+        {U32, A "sliding_window", {.u = CTX}},
+        {TOKENS, "tokenizer.ggml.tokens", {.u = VOCAB}},
+        {ADD_TENSOR, "blk.1.attn_output.bias", {.ne = {EMBD, 1, 1}}},
         {U32, L "expert_gating_func", {.u = 1}},
         {ADD_TENSOR, "blk.1.attn_rot_embd", {.ne = {8, 1, 1}}},
         {ADD_TENSOR, "rope_freqs.weight", {.ne = {DIM / 2, 1, 1}}},
@@ -398,7 +445,11 @@ static void test_good_files(void **state)
         assert_true(m.n_layer == LAYERS && m.n_embd == EMBD && m.n_ff == FF &&
                     m.n_head == HEADS && m.n_head_kv == KV &&
                     m.head_dim == DIM && m.n_rot == DIM && m.n_ctx == CTX &&
-                    m.n_vocab == VOCAB && !m.tied && m.rope_scale == 1);
+                    m.n_vocab == VOCAB && !m.tied && m.rope.scale == 1 &&
+                    m.rope.magnitude == 1 && m.rope.extend == 0 &&
+                    !m.rope.halves && m.window == 0 && m.embed_scale == 1 &&
+                    m.query_scale == 0.25f && m.attn_softcap == 0 &&
+                    m.final_softcap == 0 && m.activation == ACTIVATION_SILU);
         assert_int_equal(m.n_expert, i % 2 ? EXPERTS : 0);
         assert_int_equal(m.n_expert_used, i % 2 ? 2 : 0);
         assert_int_equal(m.layers[1].down.tensor == NULL, i % 2);
@@ -420,13 +471,15 @@ static void test_meanings(void **state)
     const struct change window = {U32, A "sliding_window", {.u = 48}};
     g = make_file(&window, false);
     assert_ok(model_describe(&m, g, &rig_err));
-    assert_int_equal(m.n_ctx, 48);
+    assert_int_equal(m.n_ctx, CTX);
+    assert_true(m.window == 48 && m.layers[0].window == 48 &&
+                m.layers[1].window == 48);
     model_fini(&m);
     gguf_close(g);
     const struct change linear = {F32, L "rope.scale_linear", {.f = 4}};
     g = make_file(&linear, false);
     assert_ok(model_describe(&m, g, &rig_err));
-    assert_true(m.rope_scale == 0.25 && m.rope_base == 10000);
+    assert_true(m.rope.scale == 0.25 && m.rope.base == 10000);
     model_fini(&m);
     gguf_close(g);
     const struct change heads = {DROP_KEY, A "head_count_kv", {0}};
@@ -464,7 +517,7 @@ static struct gguf *older_layout(const struct rig *r)
     gguf_writer_u32(w, A "head_count_kv", m->n_head_kv);
     gguf_writer_u32(w, L "context_length", m->n_ctx);
     gguf_writer_f32(w, A "layer_norm_rms_epsilon", m->rms_eps);
-    gguf_writer_f32(w, L "rope.freq_base", (float)m->rope_base);
+    gguf_writer_f32(w, L "rope.freq_base", (float)m->rope.base);
     gguf_writer_u32(w, L "expert_count", m->n_expert);
     gguf_writer_u32(w, L "expert_used_count", m->n_expert_used);
     for (uint32_t i = 0; i < n; i++) {

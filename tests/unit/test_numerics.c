@@ -13,6 +13,7 @@
 #include "common/compiler.h"
 #include "common/rng.h"
 #include "engine/numerics.h"
+#include "engine/quant.h"
 
 static struct rng rng = {.state = 5};
 
@@ -173,6 +174,34 @@ static void test_log32_and_silu(void **state)
     assert_true(nm_silu(0) == 0 && isnan(nm_silu(NAN)));
 }
 
+static void test_tanh32_and_gelu(void **state)
+{
+    (void)state;
+    double worst = 0, cap = 0;
+    for (int i = 0; i < 200000; i++) {
+        const float x = (float)(uniform(-1, 1) * exp(uniform(-20, 3)));
+        worst = fmax(worst, ulp32(nm_tanh(x), tanh((double)x)));
+        const double want = 30 * tanh((double)x / 30);
+        cap = fmax(cap, fabs((double)nm_soft_cap(x, 30) / want - 1));
+        const float g = (float)uniform(-12, 12);
+        const double r = (double)f16_to_f32(f32_to_f16(g));
+        const double inner = sqrt(2 / acos(-1)) * (r + 0.044715 * r * r * r);
+        const double gelu = 0.5 * r * (1 + tanh(inner));
+        /* half an ulp of f16, and what f32 lost before it */
+        assert_true(fabs((double)nm_gelu(g) - gelu) <=
+                    fabs(gelu) * 0x1p-11 + 3e-6);
+    }
+    print_message("tanh: %.3f ulp, soft-cap: 2^%.1f\n", worst, log2(cap));
+    assert_true(worst <= 2);
+    assert_true(cap <= 0x1p-21);
+    assert_true(nm_tanh(0) == 0 && nm_tanh(-0.0f) == 0);
+    assert_true(nm_tanh(INFINITY) == 1 && nm_tanh(-INFINITY) == -1);
+    assert_true(isnan(nm_tanh(NAN)) && isnan(nm_gelu(NAN)));
+    assert_true(nm_gelu(10.001f) == 10.001f && nm_gelu(-10) == 0);
+    assert_true(nm_gelu(INFINITY) == INFINITY && nm_gelu(-INFINITY) == 0);
+    assert_true(nm_soft_cap(INFINITY, 50) == 50);
+}
+
 static void test_f64(void **state)
 {
     (void)state;
@@ -236,6 +265,7 @@ int main(void)
         cmocka_unit_test(test_lanes),
         cmocka_unit_test(test_exp32),
         cmocka_unit_test(test_log32_and_silu),
+        cmocka_unit_test(test_tanh32_and_gelu),
         cmocka_unit_test(test_f64),
         cmocka_unit_test(test_rmsnorm),
         cmocka_unit_test(test_environment),

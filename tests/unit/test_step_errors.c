@@ -12,6 +12,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "tests/lib/arch_rig.h"
 #include "tests/lib/engine_rig.h"
 
 #define LAYERS 2
@@ -308,6 +309,23 @@ static void check_plan(const struct rig *r, const struct shard_spec *spec)
     }
 }
 
+static void test_plan_of_each_arch(void **state)
+{
+    (void)state;
+    for (uint32_t i = 0; i < ARCH_END; i++) {
+        const struct gen_model m = arch_model(i);
+        struct rig r;
+        struct shard_spec spec;
+        rig_open(&r, &m);
+        assert_ok(shard_spec_whole(&spec, &r.model, &rig_err));
+        check_plan(&r, &spec);
+        spec.layers[1].block = spec.layers[2].block = false;
+        check_plan(&r, &spec);
+        mem_free(spec.layers);
+        rig_close(&r);
+    }
+}
+
 static void test_plan_is_exact(void **state)
 {
     (void)state;
@@ -517,6 +535,7 @@ int main(void)
         cmocka_unit_test(test_failing_operations),
         cmocka_unit_test(test_what_is_not_here),
         cmocka_unit_test(test_plan_is_exact),
+        cmocka_unit_test(test_plan_of_each_arch),
         cmocka_unit_test(test_failed_allocations),
         cmocka_unit_test(test_interrupted_loading),
         cmocka_unit_test(test_options),

@@ -147,8 +147,9 @@ static void test_axpys(void **state)
 
 static void one_functions(const struct vec_ops *ops, uint32_t n)
 {
-    static const float edges[] = {0,      -0.0f,     88.7f, 88.8f, -87.3f,
-                                  -87.4f, -INFINITY, NAN,   1e-40f};
+    static const float edges[] = {0,      -0.0f,     88.7f,  88.8f,  -87.3f,
+                                  -87.4f, -INFINITY, NAN,    1e-40f, 10,
+                                  -10,    0.625f,    18.75f, -9.99f, 1e30f};
     float x[N_MAX + 2], u[N_MAX + 2], got[N_MAX + 2], want[N_MAX + 2];
     for (int kind = 0; kind < 4; kind++) {
         for (size_t i = 0; i < COUNT_OF(x); i++) {
@@ -163,6 +164,15 @@ static void one_functions(const struct vec_ops *ops, uint32_t n)
         ops->silu_mul(got + 1, x + 1, u + 1, n);
         ref()->silu_mul(want + 1, x + 1, u + 1, n);
         check("silu_mul", got, want, COUNT_OF(got));
+        ops->gelu_mul(got + 1, x + 1, u + 1, n);
+        ref()->gelu_mul(want + 1, x + 1, u + 1, n);
+        check("gelu_mul", got, want, COUNT_OF(got));
+        memcpy(got, x, sizeof got);
+        memcpy(want, x, sizeof want);
+        const float cap = kind == 0 ? 1 : 30;
+        ops->soft_cap(got + 1, cap, n);
+        ref()->soft_cap(want + 1, cap, n);
+        check("soft_cap", got, want, COUNT_OF(got));
         const float m = kind == 3 ? 0 : x[0];
         ops->exp_row(got + 1, x + 1, m, n);
         ref()->exp_row(want + 1, x + 1, m, n);
