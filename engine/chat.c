@@ -60,14 +60,15 @@ static enum status copy_pieces(struct chat *c, const struct gguf *g,
         uint32_t id;
         buf_init(&c->piece[i], JINJA_SOURCE_MAX);
         st = gguf_get_u32(g, special[i].key, &id, err);
-        if (st == ST_NOT_FOUND) {
+        /* nothing else reads the padding token: -1 means none */
+        if (st != ST_OK && (st == ST_NOT_FOUND || i == PIECE_PADDING)) {
             if (!spm || special[i].spm < 0) continue;
             id = (uint32_t)special[i].spm;
+            if (id >= gguf_array_len(tokens)) continue;
         } else if (st != ST_OK) {
             return st;
         }
         if (id >= gguf_array_len(tokens)) {
-            if (st == ST_NOT_FOUND || id == UINT32_MAX) continue;
             return error_set(
                 err, ST_INVALID, "%s is %u, but there are %llu tokens",
                 special[i].key, id, (unsigned long long)gguf_array_len(tokens));

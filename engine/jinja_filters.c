@@ -272,7 +272,7 @@ static struct ji_value f_int(struct ji *c, struct ji_value v,
     }
     if (!ok) return p[0].kind == JI_ABSENT ? ji_int(0) : p[0];
     struct ji_value r = ji_int(i);
-    r.input = v.kind == JI_STRING ? v.s->input || v.s->mark : v.input;
+    r.input = v.kind == JI_STRING ? ji_str_has_input(v.s) : v.input;
     return r;
 }
 
@@ -288,7 +288,7 @@ static struct ji_value f_float(struct ji *c, struct ji_value v,
     if (v.kind == JI_STRING) ok = text_float(c, v, &f);
     if (!ok) return p[0].kind == JI_ABSENT ? ji_float(0) : p[0];
     struct ji_value r = ji_float(f);
-    r.input = v.kind == JI_STRING ? v.s->input || v.s->mark : v.input;
+    r.input = v.kind == JI_STRING ? ji_str_has_input(v.s) : v.input;
     return r;
 }
 

@@ -309,6 +309,7 @@ const struct ji_str *ji_str_slice(struct ji *c, const struct ji_str *s,
 bool ji_str_is(const struct ji_str *s, const char *text);
 bool ji_str_eq(const struct ji_str *a, const struct ji_str *b);
 bool ji_str_mark(const struct ji_str *s, size_t i);
+bool ji_str_has_input(const struct ji_str *s); /* any byte of it */
 void ji_put(struct ji *c, struct ji_out *o, const char *data, size_t n,
             bool input);
 void ji_put_slice(struct ji *c, struct ji_out *o, const struct ji_str *s,

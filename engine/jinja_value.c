@@ -72,6 +72,11 @@ bool ji_str_mark(const struct ji_str *s, size_t i)
     return s->mark ? s->mark[i] : s->input;
 }
 
+bool ji_str_has_input(const struct ji_str *s)
+{
+    return s->mark ? s->len && memchr(s->mark, 1, s->len) : s->input;
+}
+
 static bool out_room(struct ji *c, struct ji_out *o, size_t n)
 {
     if (!ji_tick(c, n / 64)) return false;
