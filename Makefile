@@ -348,8 +348,12 @@ fresh:
 install: $(EXES)
 	$(INSTALL) -d $(DESTDIR)$(PREFIX)/bin
 	$(INSTALL) -m 755 $(EXES) $(DESTDIR)$(PREFIX)/bin
+	$(INSTALL) -d $(DESTDIR)$(PREFIX)/share/potluck
+	$(INSTALL) -m 644 deploy/demo/potluck-demo.gguf \
+		$(DESTDIR)$(PREFIX)/share/potluck
 uninstall:
 	rm -f $(foreach p,$(PARTS),$(DESTDIR)$(PREFIX)/bin/$(EXE.$(p)))
+	rm -rf $(DESTDIR)$(PREFIX)/share/potluck
 
 ## clean: remove build/
 clean:
