@@ -19,12 +19,20 @@
 #include "tests/unit/api_fakes.h"
 
 #define TOKEN "0123456789abcdef"
+/* refuses a system message, as many do */
+#define TEMPLATE                                                               \
+    "{% for m in messages %}{% if m.role == 'system' %}"                       \
+    "{{ raise_exception('no system here') }}{% endif %}"                       \
+    "<{{ m.role }}>{{ m.content }}{% endfor %}"                                \
+    "{% if add_generation_prompt %}<bot>{% endif %}"
 
 /* --------------------------------------------------------------- rig */
 
 static struct http_rig rig;
 static struct api *api;
 static size_t n_revoked, mem_before;
+static struct chat *chat;
+static const struct error no_chat = {ST_NOT_FOUND, "no template here"};
 
 static enum status make_join(void *arg, const char *tok,
                              char text[JOIN_TEXT_BYTES], struct error *err)
@@ -43,7 +51,9 @@ static int setup(void **state)
 {
     (void)state;
     struct error err = {.text = ""};
-    const struct vocab_spec spec = {.entry = small_vocab, .n = small_vocab_n};
+    const struct vocab_spec spec = {
+        .entry = small_vocab, .n = small_vocab_n, .chat_template = TEMPLATE};
+    struct buf file;
     memset(&pool, 0, sizeof pool);
     memset(&admit, 0, sizeof admit);
     n_revoked = 0;
@@ -51,7 +61,18 @@ static int setup(void **state)
     pool.why = "";
     http_rig_begin(&rig);
     mem_before = mem_in_use();
+    struct gguf *g;
+    buf_init(&file, 1u << 20);
+    if (vocab_write(&spec, &file, &err) != ST_OK ||
+        gguf_open_mem(&g, file.data, file.len, &err) != ST_OK ||
+        chat_create(&chat, g, &err) != ST_OK) {
+        return -1;
+    }
+    gguf_close(g);
+    buf_fini(&file);
     const struct api_options o = {.address = "127.0.0.1:0",
+                                  .chat = *state ? NULL : chat,
+                                  .why_no_chat = &no_chat,
                                   .pool = &pool,
                                   .admit = &admit,
                                   .operator_token = TOKEN,
@@ -70,6 +91,7 @@ static int teardown(void **state)
     api_close(api);
     api = NULL;
     tokenizer_free(pool.tokenizer);
+    chat_free(chat);
     return http_rig_end(&rig) && mem_in_use() == mem_before ? 0 : -1;
 }
 
@@ -88,12 +110,18 @@ static bool has_jobs(void *arg)
     return pool.n_jobs >= *(size_t *)arg;
 }
 /* A completion that the pool has; its number. */
-static size_t begin(struct http_client *c, const char *body)
+static size_t begin_at(struct http_client *c, const char *path,
+                       const char *body)
 {
     size_t want = pool.n_jobs + 1;
-    *c = ask("POST", "/v1/completions", body);
+    *c = ask("POST", path, body);
     assert_true(http_rig_until(&rig, has_jobs, &want));
     return want - 1;
+}
+
+static size_t begin(struct http_client *c, const char *body)
+{
+    return begin_at(c, "/v1/completions", body);
 }
 
 static bool is_whole(void *arg)
@@ -303,6 +331,91 @@ static void test_stream_with_usage_ids_and_logits(void **state)
     assert_int_equal(I(e.list, "3.usage.completion_tokens"), 3);
     assert_int_equal(I(e.list, "3.timings.predicted_n"), 3);
     json_decref(e.list);
+}
+
+/* --------------------------------------------------------------- chat */
+
+static void expect_prompt(const struct pool_job *j, const char *text)
+{
+    struct tokens want = {0};
+    struct error err;
+    const struct tokenize_options o = {.bos =
+                                           tokenizer_add_bos(pool.tokenizer)};
+    assert_int_equal(
+        tokenizer_encode(pool.tokenizer, text, strlen(text), o, &want, &err),
+        ST_OK);
+    assert_int_equal(j->request.n_prompt, want.n);
+    assert_memory_equal(j->prompt, want.id, want.n * sizeof *want.id);
+    tokens_fini(&want);
+}
+
+static void test_chat(void **state)
+{
+    (void)state;
+    struct http_client c;
+    size_t j = begin_at(
+        &c, "/v1/chat/completions",
+        "{\"messages\":[{\"role\":\"developer\",\"content\":\"s\"},{\"role\":"
+        "\"user\",\"content\":[{\"type\":\"text\",\"text\":\"q</s>\"}]}],"
+        "\"tools\":[{\"type\":\"function\"}],\"tool_choice\":\"auto\"}");
+    assert_int_equal(pool.job[j].request.max_tokens, API_MAX_TOKENS_CHAT);
+    assert_true(pool.job[j].request.own_text);
+    /* the system message is folded in; </s> stays what was typed */
+    expect_prompt(&pool.job[j], "<user>s\n\nq</s><bot>");
+    token(j, 100, "Hey");
+    token(j, 2, "");
+    end_job(j, "stop", ST_OK, "");
+    json_t *o = finish_json(&c, 200);
+    assert_string_equal(S(o, "object"), "chat.completion");
+    assert_memory_equal(S(o, "id"), "chatcmpl-", 9);
+    assert_string_equal(S(o, "choices.0.message.role"), "assistant");
+    assert_string_equal(S(o, "choices.0.message.content"), "Hey");
+    assert_string_equal(S(o, "choices.0.finish_reason"), "stop");
+    assert_int_equal(I(o, "usage.completion_tokens"), 3);
+    json_decref(o);
+
+    j = begin_at(&c, "/v1/chat/completions",
+                 "{\"messages\":[{\"role\":\"user\",\"content\":\"q\"}],"
+                 "\"stream\":true,\"stop\":\"END\"}");
+    token(j, 100, "a E"); /* E is held back to the end */
+    token(j, 2, "");
+    end_job(j, "stop", ST_OK, "");
+    struct events e = events_of(finish(&c, 200));
+    http_client_close(&c);
+    assert_int_equal(json_array_size(e.list), 4);
+    assert_string_equal(S(e.list, "0.object"), "chat.completion.chunk");
+    assert_string_equal(S(e.list, "0.choices.0.delta.role"), "assistant");
+    assert_string_equal(S(e.list, "1.choices.0.delta.content"), "a ");
+    assert_string_equal(S(e.list, "2.choices.0.delta.content"), "E");
+    assert_true(json_is_null(at(e.list, "2.choices.0.finish_reason")));
+    assert_int_equal(json_object_size(at(e.list, "3.choices.0.delta")), 0);
+    assert_string_equal(S(e.list, "3.choices.0.finish_reason"), "stop");
+    assert_true(e.is_done);
+    json_decref(e.list);
+}
+
+static void test_chat_refusals(void **state)
+{
+    (void)state;
+    static const char path[] = "/v1/chat/completions";
+    expect_error(ask("POST", path, "{}"), 400, "invalid", "messages");
+    expect_error(ask("POST", path, "{\"messages\":[7]}"), 400, "invalid",
+                 "messages");
+    expect_error(ask("POST", path,
+                     "{\"messages\":[{\"role\":\"system\",\"content\":"
+                     "\"s\"}]}"),
+                 400, "invalid", "messages");
+    expect_error(ask("POST", path,
+                     "{\"messages\":[{\"role\":\"user\",\"content\":"
+                     "\"s\"}],\"tool_choice\":\"required\"}"),
+                 400, "unsupported_parameter", "tool_choice");
+}
+
+static void test_chat_without_a_template(void **state)
+{
+    (void)state;
+    expect_error(ask("POST", "/v1/chat/completions", "{\"messages\":[]}"), 400,
+                 "no_chat_template", NULL);
 }
 
 static void test_stop_string_over_tokens(void **state)
@@ -706,6 +819,11 @@ int main(void)
         TEST(test_json_answer),
         TEST(test_stream),
         TEST(test_stream_with_usage_ids_and_logits),
+        TEST(test_chat),
+        TEST(test_chat_refusals),
+        cmocka_unit_test_prestate_setup_teardown(test_chat_without_a_template,
+                                                 setup, teardown,
+                                                 (void *)(uintptr_t)1),
         TEST(test_stop_string_over_tokens),
         TEST(test_what_was_withheld_comes_at_the_end),
         TEST(test_comments_while_waiting),
