@@ -9,7 +9,8 @@
 #include "engine/perplexity.h"
 
 static enum status run(const struct model_options *options, const char *model,
-                       const char *file, bool json, struct error *err)
+                       const char *file, bool special, bool json,
+                       struct error *err)
 {
     struct runner r = {0};
     struct buf text;
@@ -26,10 +27,10 @@ static enum status run(const struct model_options *options, const char *model,
     o.progress_arg = &progress;
     if (st == ST_OK) st = runner_open(&r, model, &o, true, err);
     progress_end(&progress);
-    const struct tokenize_options plain = {0};
+    const struct tokenize_options how = {.special = special};
     if (st == ST_OK) {
         st = tokenizer_encode(r.tokenizer, text.data ? text.data : "", text.len,
-                              plain, &ids, err);
+                              how, &ids, err);
     }
     progress = (struct progress){.label = "scoring", .unit = "tokens"};
     if (st == ST_OK) {
@@ -62,10 +63,12 @@ int cmd_perplexity(int argc, char **argv)
 {
     struct error err;
     struct model_options options;
-    bool json = false;
+    bool json = false, special = false;
     model_options_defaults(&options);
     const struct option table[] = {
         {"--json", 0, OPTION_FLAG, &json, NULL, "print one JSON object", 0, 0},
+        {"--special", 0, OPTION_FLAG, &special, NULL,
+         "text of control tokens in FILE is those tokens", 0, 0},
         MODEL_OPTIONS(&options),
     };
     const char *words[2];
@@ -86,6 +89,6 @@ int cmd_perplexity(int argc, char **argv)
     if (options.shard.rows_max > 64) options.shard.rows_max = 64;
     options.shard.outputs_max = options.shard.rows_max;
     catch_interrupt();
-    st = run(&options, words[0], words[1], json, &err);
+    st = run(&options, words[0], words[1], special, json, &err);
     return st == ST_OK ? EXIT_CODE_OK : fail(&err);
 }

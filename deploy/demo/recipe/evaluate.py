@@ -3,10 +3,11 @@
 judge.py's part.
 
     evaluate.py last.pt VOCAB.json perplexity FILE.txt
+    evaluate.py last.pt VOCAB.json special FILE.txt
     evaluate.py last.pt VOCAB.json experts CORPUS_DIR
 
 perplexity is that of `potluck perplexity`: windows of the context's length,
-each begun with BOS. It works on torch's unrounded weights; potluck's own
+each begun with BOS; special is that of `potluck perplexity --special`. It works on torch's unrounded weights; potluck's own
 numbers on the GGUF file are the ones to compare with."""
 import math
 import os
@@ -27,10 +28,18 @@ def load(path):
     return model.eval()
 
 
-@torch.no_grad()
 def perplexity(model, t, path):
     with open(path, encoding="utf-8") as f:
-        ids = t.encode(f.read())
+        score(model, t.encode(f.read()), path)
+
+
+def special(model, t, path):
+    with open(path, encoding="utf-8") as f:
+        score(model, t.encode_special(f.read()), path)
+
+
+@torch.no_grad()
+def score(model, ids, path):
     nll, n, at = 0.0, 0, 0
     while at < len(ids):
         window = [BOS] + ids[at:at + model.c.n_ctx - 1]
@@ -59,7 +68,7 @@ def experts(model, t, corpus):
 
 
 def main(argv):
-    what = {f.__name__: f for f in (perplexity, experts)}
+    what = {f.__name__: f for f in (perplexity, special, experts)}
     if len(argv) != 5 or argv[3] not in what:
         raise SystemExit(__doc__)
     what[argv[3]](load(argv[1]), Tokenizer(argv[2]), argv[4])
