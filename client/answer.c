@@ -1,5 +1,5 @@
-/* answer.c - /v1/completions as a stream. Whatever the server sends is
- * checked: types, sizes of rows, the number of tokens. */
+/* answer.c - /v1/chat/completions or /v1/completions as a stream. Whatever the
+ * server sends is checked: types, sizes of rows, the number of tokens. */
 #include "client/answer.h"
 
 #include <errno.h>
@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "client/sse.h"
+#include "engine/chat_input.h"
 
 struct answer {
     const struct answer_request *request;
@@ -24,6 +25,8 @@ struct answer {
     size_t row_bytes;         /* of each; 0: none came yet */
     struct ask_result result; /* text, tokens, n_tokens: at the end */
     char finish_reason[32];
+    bool chat;        /* of /v1/chat/completions */
+    bool no_template; /* which that model has not */
     bool finished, waiting_shown;
     struct error *err;
     enum exit_code code; /* what ended the stream early */
@@ -130,7 +133,9 @@ static enum exit_code keep_tokens(struct answer *a, json_t *choice)
 
 static enum exit_code keep_text(struct answer *a, json_t *choice)
 {
-    json_t *text = json_object_get(choice, "text");
+    json_t *text =
+        a->chat ? json_object_get(json_object_get(choice, "delta"), "content")
+                : json_object_get(choice, "text");
     const size_t n = json_string_length(text);
     if (text && !json_is_string(text) && !json_is_null(text)) {
         return nonsense(a, "text is no string");
@@ -232,13 +237,24 @@ static enum exit_code on_bytes(void *arg, const char *bytes, size_t n,
 
 /* ------------------------------------------------------------- request */
 
-static enum status write_request(const struct answer_request *r, struct buf *b,
-                                 struct error *err)
+/* The prompt as text, or as messages; NULL: not UTF-8, or no memory. */
+static json_t *prompt_json(const struct answer_request *r, bool chat)
+{
+    const char *text = r->prompt->data ? r->prompt->data : "";
+    json_t *messages = NULL;
+    if (!chat) return json_stringn(text, r->prompt->len);
+    return chat_messages_make(&messages, r->ask->system, text, r->prompt->len,
+                              NULL) == ST_OK
+               ? messages
+               : NULL;
+}
+
+static enum status write_request(const struct answer_request *r, bool chat,
+                                 struct buf *b, struct error *err)
 {
     const struct ask *a = r->ask;
     const struct sample_params *s = &a->sample;
-    const char *text = r->prompt->data ? r->prompt->data : "";
-    json_t *prompt = json_stringn(text, r->prompt->len);
+    json_t *prompt = prompt_json(r, chat);
     if (!prompt) {
         return error_set(err, ST_USAGE,
                          "the prompt is not UTF-8, and a pool takes no other "
@@ -246,12 +262,12 @@ static enum status write_request(const struct answer_request *r, struct buf *b,
     }
     json_t *o = json_pack(
         "{s:o, s:I, s:f, s:f, s:I, s:f, s:f, s:f, s:I, s:b, s:b, s:s*}",
-        "prompt", prompt, "max_tokens", (json_int_t)a->n_max, "temperature",
-        (double)s->temperature, "top_p", (double)s->top_p, "top_k",
-        (json_int_t)s->top_k, "min_p", (double)s->min_p, "typical_p",
-        (double)s->typical_p, "repeat_penalty", (double)s->repeat, "seed",
-        (json_int_t)a->seed, "stream", 1, "return_token_ids", 1, "model",
-        r->model);
+        chat ? "messages" : "prompt", prompt, "max_tokens",
+        (json_int_t)a->n_max, "temperature", (double)s->temperature, "top_p",
+        (double)s->top_p, "top_k", (json_int_t)s->top_k, "min_p",
+        (double)s->min_p, "typical_p", (double)s->typical_p, "repeat_penalty",
+        (double)s->repeat, "seed", (json_int_t)a->seed, "stream", 1,
+        "return_token_ids", 1, "model", r->model);
     if (o && a->logits_path) {
         json_object_set_new(o, "return_logits", json_true());
     }
@@ -260,9 +276,21 @@ static enum status write_request(const struct answer_request *r, struct buf *b,
     return st == ST_OK ? st : error_set(err, st, "no memory for the request");
 }
 
+static bool lacks_template(const struct http_reply *reply)
+{
+    json_t *body =
+        json_loadb(reply->body.data, reply->body.len, JSON_ALLOW_NUL, NULL);
+    const char *code = json_string_value(
+        json_object_get(json_object_get(body, "error"), "code"));
+    const bool lacks = code && strcmp(code, "no_chat_template") == 0;
+    json_decref(body);
+    return lacks;
+}
+
 static enum exit_code stream(struct answer *a, const struct buf *body)
 {
-    const struct http_request r = {.path = "/v1/completions",
+    const struct http_request r = {.path = a->chat ? "/v1/chat/completions"
+                                                   : "/v1/completions",
                                    .body = body->data,
                                    .n_body = body->len,
                                    .data = on_bytes,
@@ -273,6 +301,7 @@ static enum exit_code stream(struct answer *a, const struct buf *body)
     hide_waiting(a);
     if (code == EXIT_CODE_OK) {
         if (reply.status != 200) {
+            a->no_template = a->chat && lacks_template(&reply);
             code = http_refusal(a->request->pool, &reply, a->err);
         } else if (!a->finished) {
             code = EXIT_CODE_BROKE_OFF;
@@ -324,7 +353,8 @@ static enum exit_code run(struct answer *a, const struct buf *body)
         return exit_code_of(
             error_set(a->err, ST_IO, "%s: %s", path, strerror(errno)));
     }
-    enum exit_code code = finish(a, stream(a, body));
+    enum exit_code code = stream(a, body);
+    if (!a->no_template) code = finish(a, code);
     if (a->logits && fclose(a->logits) != 0 && code == EXIT_CODE_OK) {
         code = exit_code_of(
             error_set(a->err, ST_IO, "%s: %s", path, strerror(errno)));
@@ -332,10 +362,11 @@ static enum exit_code run(struct answer *a, const struct buf *body)
     return code;
 }
 
-enum exit_code answer_print(const struct answer_request *r,
-                            struct answer_figures *figures, struct error *err)
+static enum exit_code print(const struct answer_request *r, bool chat,
+                            bool *no_template, struct answer_figures *figures,
+                            struct error *err)
 {
-    struct answer a = {.request = r, .ask = r->ask, .err = err};
+    struct answer a = {.request = r, .ask = r->ask, .chat = chat, .err = err};
     struct buf body;
     a.result.seed = r->ask->seed;
     sse_init(&a.sse);
@@ -344,7 +375,7 @@ enum exit_code answer_print(const struct answer_request *r,
     a.sse.arg = &a;
     buf_init(&a.text, TOKENIZER_TEXT_MAX);
     buf_init(&body, 8 * (size_t)PROMPT_MAX); /* escaped: six times as long */
-    const enum status st = write_request(r, &body, err);
+    const enum status st = write_request(r, chat, &body, err);
     const enum exit_code code = st == ST_OK ? run(&a, &body) : exit_code_of(st);
     if (code == EXIT_CODE_OK && figures) {
         *figures = (struct answer_figures){
@@ -358,5 +389,16 @@ enum exit_code answer_print(const struct answer_request *r,
     buf_fini(&body);
     mem_free(a.tokens);
     mem_free(a.rows);
+    *no_template = a.no_template;
     return code;
+}
+
+enum exit_code answer_print(const struct answer_request *r,
+                            struct answer_figures *figures, struct error *err)
+{
+    bool no_template = false;
+    const enum exit_code code =
+        print(r, !r->ask->raw, &no_template, figures, err);
+    if (!no_template || r->ask->system) return code;
+    return print(r, false, &no_template, figures, err); /* a base model */
 }

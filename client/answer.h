@@ -1,5 +1,8 @@
 /* answer.h - a prompt to a pool, its answer to standard output as it comes.
  *
+ * The prompt is a message, unless ask->raw, or the pool's model has no chat
+ * template (a base model): then it is a text to be completed.
+ *
  * Depends on: ask, http.  Thread: main.  `run` and `demo` use it. */
 #ifndef CLIENT_ANSWER_H
 #define CLIENT_ANSWER_H

@@ -29,14 +29,11 @@ enum status ask_finish(struct ask *a, struct error *err)
                          (long long)INT64_MAX);
     }
     a->sample.seed = a->seed;
+    if (a->system && a->raw) {
+        return error_set(err, ST_USAGE,
+                         "-s needs a chat, and --raw completes a text");
+    }
     return ST_OK;
-}
-
-enum status ask_refuse_chat(const struct ask *a, struct error *err)
-{
-    if (!a->system) return ST_OK;
-    return error_set(err, ST_UNSUPPORTED,
-                     "-s needs chat templates, which are not built yet");
 }
 
 enum status ask_read_prompt(const struct ask *a, const char *word,

@@ -67,7 +67,7 @@ struct ask {
          OPTION_STRING,                                                          \
          &(a)->system,                                                           \
          "TEXT",                                                                 \
-         "a system message (not built yet)",                                     \
+         "a system message, in front of the prompt",                             \
          0,                                                                      \
          0},                                                                     \
         {"--raw",   0,    OPTION_FLAG,                                           \
@@ -83,11 +83,8 @@ struct ask {
     }
 
 void ask_defaults(struct ask *a);
-/* After parsing.  ST_USAGE names what is out of range. */
+/* After parsing.  ST_USAGE names what is out of range, or -s with --raw. */
 NODISCARD enum status ask_finish(struct ask *a, struct error *err);
-/* -s is refused until chat templates are there. */
-NODISCARD enum status ask_refuse_chat(const struct ask *a, struct error *err);
-
 /* PROMPT, or standard input where word is NULL or "-"; with an instruction
  * that is its context, and follows it.  b: max PROMPT_MAX. */
 NODISCARD enum status ask_read_prompt(const struct ask *a, const char *word,

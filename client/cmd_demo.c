@@ -25,11 +25,13 @@
 #define DIR_BYTES       512
 #define FILE_BYTES      1024
 #define LOG_LINES_BYTES 1500
-#define TOKENS          32
-#define PROMPT          "Once upon a time"
+#define TOKENS          64  /* of a model that may be slow */
+#define TOKENS_BUNDLED  400 /* its stories end by themselves */
+#define PROMPT          "Please tell me a story about a turtle named Pebble."
 
 struct demo {
     const char *model, *prompt;
+    char bundled[SPAWN_PATH_BYTES]; /* the model's path, if it is ours */
     uint32_t n_workers, n_tokens;
     char dir[DIR_BYTES]; /* "": not made yet */
     char coordinator[SPAWN_PATH_BYTES], worker[SPAWN_PATH_BYTES];
@@ -358,12 +360,21 @@ static enum exit_code clean_up(struct demo *d, enum exit_code code,
 
 static enum status check(struct demo *d, struct error *err)
 {
+    /* beside the programs; as `make install` lays it; in the sources */
+    static const char *const places[] = {
+        "potluck-demo.gguf", "../share/potluck/potluck-demo.gguf",
+        "../../deploy/demo/potluck-demo.gguf", NULL};
     if (!d->model) {
-        return error_set(err, ST_USAGE,
-                         "demo needs --model FILE.gguf, as no model comes with "
-                         "potluck yet; in its sources, `sh deploy/demo.sh` "
-                         "makes one with random weights and runs that");
+        struct error why;
+        if (spawn_find_data(d->bundled, places, &why) != ST_OK) {
+            return error_set(err, ST_NOT_FOUND,
+                             "%s: give a model with --model FILE.gguf",
+                             why.text);
+        }
+        d->model = d->bundled;
     }
+    if (d->n_tokens == 0)
+        d->n_tokens = d->model == d->bundled ? TOKENS_BUNDLED : TOKENS;
     if (access(d->model, R_OK) != 0) {
         return error_set(err, ST_IO, "%s: %s", d->model, strerror(errno));
     }
@@ -374,21 +385,22 @@ static enum status check(struct demo *d, struct error *err)
 
 int cmd_demo(int argc, char **argv)
 {
-    struct demo d = {.n_workers = 3, .n_tokens = TOKENS, .prompt = PROMPT};
+    struct demo d = {.n_workers = 3, .prompt = PROMPT};
     const struct option table[] = {
-        {"--model", 0, OPTION_STRING, &d.model, "FILE", "a GGUF file", 0, 0},
+        {"--model", 0, OPTION_STRING, &d.model, "FILE",
+         "a GGUF file (default: the small model that comes with potluck)", 0,
+         0},
         {"--workers", 0, OPTION_U32, &d.n_workers, "N",
          "processes that share it (default 3)", 1, WORKERS_MAX},
         {"--tokens", 'n', OPTION_U32, &d.n_tokens, "N",
-         "tokens at most (default 32)", 1, MODEL_CTX_MAX},
+         "tokens at most (default 400, or 64 with --model)", 1, MODEL_CTX_MAX},
     };
     struct error err;
     const char *word;
     size_t n;
     int over;
-    if (!parse_command(table, COUNT_OF(table),
-                       "demo --model FILE.gguf [OPTIONS] [PROMPT]", argc, argv,
-                       &word, 1, &n, &over)) {
+    if (!parse_command(table, COUNT_OF(table), "demo [OPTIONS] [PROMPT]", argc,
+                       argv, &word, 1, &n, &over)) {
         return over;
     }
     if (n == 1) d.prompt = word;

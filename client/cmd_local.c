@@ -2,12 +2,15 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include "client/ask.h"
+#include "engine/chat_input.h"
 
 struct local {
     struct model_options model;
     struct ask ask;
+    struct chat *chat; /* NULL: the text is completed as it is */
     /* running */
     struct runner runner;
     struct detokenizer detok;
@@ -102,8 +105,9 @@ static enum status generate(struct local *l, const struct tokens *prompt,
     struct generation g = {
         .n_max = l->ask.n_max, .sampler = sampler, .token = on_token, .arg = l};
     detokenizer_init(&l->detok, l->runner.tokenizer, false);
-    /* the answer goes on where the prompt ended: keep its first space */
-    l->detok.first = false;
+    /* unless the answer goes on where the prompt ended: then its first space
+     * stays */
+    l->detok.first = l->chat != NULL;
     l->progress = (struct progress){.label = "prompt", .unit = "tokens"};
     l->runner.progress = progress_show;
     l->runner.progress_arg = &l->progress;
@@ -116,23 +120,36 @@ static enum status generate(struct local *l, const struct tokens *prompt,
     return st;
 }
 
-static enum status refuse_chat(const struct local *l, const char *path,
-                               struct error *err)
+/* The model's template, unless --raw or it has none (a base model). */
+static enum status open_chat(struct local *l, const char *path,
+                             struct error *err)
 {
-    enum status st = ask_refuse_chat(&l->ask, err);
-    if (st != ST_OK) return st;
+    if (l->ask.raw) return ST_OK;
     struct gguf *g;
-    st = gguf_open(&g, path, err);
+    enum status st = gguf_open(&g, path, err);
     if (st != ST_OK) return st;
-    struct gguf_str template;
-    const bool chat =
-        gguf_get_str(g, "tokenizer.chat_template", &template, NULL) == ST_OK;
+    st = chat_create(&l->chat, g, err);
     gguf_close(g);
-    if (!chat || l->ask.raw) return ST_OK;
-    return error_set(err, ST_UNSUPPORTED,
-                     "%s has a chat template, which is not applied yet: --raw "
-                     "completes the text as it is",
-                     path);
+    if (st == ST_NOT_FOUND && !l->ask.system) return ST_OK;
+    return st == ST_OK ? st : error_prefix(err, st, "%s", path);
+}
+
+static enum status encode(struct local *l, const struct buf *prompt,
+                          struct tokens *ids, struct error *err)
+{
+    const struct tokenizer *t = l->runner.tokenizer;
+    const char *text = prompt->data ? prompt->data : "";
+    if (!l->chat) {
+        const struct tokenize_options o = {.bos = tokenizer_add_bos(t)};
+        return tokenizer_encode(t, text, prompt->len, o, ids, err);
+    }
+    json_t *messages;
+    enum status st =
+        chat_messages_make(&messages, l->ask.system, text, prompt->len, err);
+    if (st != ST_OK) return st;
+    st = chat_ids(l->chat, t, messages, (int64_t)time(NULL), ids, err);
+    json_decref(messages);
+    return st;
 }
 
 static enum status run(struct local *l, const char *path, const char *word,
@@ -142,7 +159,7 @@ static enum status run(struct local *l, const char *path, const char *word,
     struct tokens ids = {0};
     buf_init(&prompt, PROMPT_MAX);
     /* first, so that nobody types a prompt for a model that is not there */
-    enum status st = refuse_chat(l, path, err);
+    enum status st = open_chat(l, path, err);
     if (st == ST_OK) st = ask_read_prompt(&l->ask, word, &prompt, err);
     if (st == ST_OK) {
         l->progress = (struct progress){.label = "loading"};
@@ -151,13 +168,7 @@ static enum status run(struct local *l, const char *path, const char *word,
         st = runner_open(&l->runner, path, &l->model.shard, true, err);
         progress_end(&l->progress);
     }
-    if (st == ST_OK) {
-        const struct tokenize_options options = {
-            .bos = tokenizer_add_bos(l->runner.tokenizer)};
-        st = tokenizer_encode(l->runner.tokenizer,
-                              prompt.data ? prompt.data : "", prompt.len,
-                              options, &ids, err);
-    }
+    if (st == ST_OK) st = encode(l, &prompt, &ids, err);
     if (st == ST_OK && l->ask.logits_path) {
         l->logits = fopen(l->ask.logits_path, "wb");
         if (!l->logits) {
@@ -172,6 +183,7 @@ static enum status run(struct local *l, const char *path, const char *word,
     }
     tokens_fini(&ids);
     runner_close(&l->runner);
+    chat_free(l->chat);
     buf_fini(&prompt);
     buf_fini(&l->text);
     return st;

@@ -1,8 +1,4 @@
-/* cmd_perplexity.c - potluck perplexity: how well a model predicts a text.
- *
- * The text is tokenized once and cut into windows of the context's length;
- * each window begins with BOS (as the file says) and every token in it is
- * predicted from those before it. perplexity = exp(mean -log p). */
+/* cmd_perplexity.c - potluck perplexity: how well a model predicts a text. */
 #include <jansson.h>
 #include <math.h>
 #include <stdio.h>
@@ -10,75 +6,16 @@
 
 #include "client/commands.h"
 #include "common/clock.h"
-
-struct scoring {
-    struct runner *r;
-    const int32_t *window; /* [n] */
-    size_t n;
-    double nll; /* sum of -log p */
-    uint64_t scored, total;
-    struct progress progress;
-};
-
-static enum status score(void *arg, size_t index, float *logits,
-                         struct error *err)
-{
-    struct scoring *s = arg;
-    if (index + 1 >= s->n) return ST_OK;
-    const float sum =
-        head_log_sum_exp(s->r->shard->vec, logits, s->r->model.n_vocab);
-    const double nll = (double)sum - (double)logits[s->window[index + 1]];
-    if (!isfinite(nll)) {
-        return error_set(err, ST_NUMERIC,
-                         "a logit is not a finite number: the model file may "
-                         "be damaged");
-    }
-    s->nll += nll;
-    s->scored++;
-    if (!progress_show(&s->progress, s->scored, s->total)) {
-        return error_set(err, ST_INTERRUPTED, "interrupted");
-    }
-    return ST_OK;
-}
-
-static enum status score_all(struct runner *r, const struct tokens *text,
-                             struct scoring *s, struct error *err)
-{
-    const uint32_t n_ctx = r->shard->options.n_ctx;
-    const int32_t bos = tokenizer_bos(r->tokenizer);
-    const bool with_bos = tokenizer_add_bos(r->tokenizer) && bos >= 0;
-    struct tokens window = {0};
-    enum status st = ST_OK;
-    *s = (struct scoring){.r = r,
-                          .total = text->n,
-                          .progress = {.label = "scoring", .unit = "tokens"}};
-    for (size_t at = 0; st == ST_OK && at < text->n;) {
-        window.n = 0;
-        if (with_bos) st = tokens_push(&window, bos);
-        while (st == ST_OK && at < text->n && window.n < n_ctx) {
-            st = tokens_push(&window, text->id[at++]);
-        }
-        if (st != ST_OK) {
-            st = error_set(err, st, "window of %u tokens", n_ctx);
-            break;
-        }
-        s->window = window.id;
-        s->n = window.n;
-        st = runner_feed(r, 0, window.id, window.n, true, score, s, err);
-        runner_drop(r, 0);
-    }
-    progress_end(&s->progress);
-    tokens_fini(&window);
-    return st;
-}
+#include "engine/perplexity.h"
 
 static enum status run(const struct model_options *options, const char *model,
-                       const char *file, bool json, struct error *err)
+                       const char *file, bool special, bool json,
+                       struct error *err)
 {
     struct runner r = {0};
     struct buf text;
     struct tokens ids = {0};
-    struct scoring s = {0};
+    struct perplexity s = {0};
     buf_init(&text, TOKENIZER_TEXT_MAX);
     const uint64_t start = clock_now_ns();
     enum status st = strcmp(file, "-") == 0
@@ -90,21 +27,17 @@ static enum status run(const struct model_options *options, const char *model,
     o.progress_arg = &progress;
     if (st == ST_OK) st = runner_open(&r, model, &o, true, err);
     progress_end(&progress);
-    if (st == ST_OK && r.shard->options.n_ctx < 2) {
-        /* BOS alone would fill every window */
-        st = error_set(err, ST_USAGE,
-                       "a context of 1 position predicts "
-                       "nothing: --ctx 2 or more");
-    }
-    const struct tokenize_options plain = {0};
+    const struct tokenize_options how = {.special = special};
     if (st == ST_OK) {
         st = tokenizer_encode(r.tokenizer, text.data ? text.data : "", text.len,
-                              plain, &ids, err);
+                              how, &ids, err);
     }
-    if (st == ST_OK) st = score_all(&r, &ids, &s, err);
-    if (st == ST_OK && s.scored == 0) {
-        st = error_set(err, ST_INVALID, "%s: too short to predict anything",
-                       file);
+    progress = (struct progress){.label = "scoring", .unit = "tokens"};
+    if (st == ST_OK) {
+        st = perplexity_score(&r, ids.id, ids.n, progress_show, &progress, &s,
+                              err);
+        progress_end(&progress);
+        if (st == ST_INVALID) st = error_prefix(err, st, "%s", file);
     }
     const double mean = s.scored ? s.nll / (double)s.scored : 0;
     const double seconds = (double)(clock_now_ns() - start) / 1e9;
@@ -130,10 +63,12 @@ int cmd_perplexity(int argc, char **argv)
 {
     struct error err;
     struct model_options options;
-    bool json = false;
+    bool json = false, special = false;
     model_options_defaults(&options);
     const struct option table[] = {
         {"--json", 0, OPTION_FLAG, &json, NULL, "print one JSON object", 0, 0},
+        {"--special", 0, OPTION_FLAG, &special, NULL,
+         "text of control tokens in FILE is those tokens", 0, 0},
         MODEL_OPTIONS(&options),
     };
     const char *words[2];
@@ -154,6 +89,6 @@ int cmd_perplexity(int argc, char **argv)
     if (options.shard.rows_max > 64) options.shard.rows_max = 64;
     options.shard.outputs_max = options.shard.rows_max;
     catch_interrupt();
-    st = run(&options, words[0], words[1], json, &err);
+    st = run(&options, words[0], words[1], special, json, &err);
     return st == ST_OK ? EXIT_CODE_OK : fail(&err);
 }

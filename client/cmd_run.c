@@ -60,7 +60,6 @@ int cmd_run(int argc, char **argv)
     }
     enum status st = ask_finish(&r.ask, &err);
     if (st == ST_OK) st = http_pool_find(&r.pool, r.host, &err);
-    if (st == ST_OK) st = ask_refuse_chat(&r.ask, &err);
     if (st != ST_OK) return fail(&err);
     catch_interrupt();
     struct buf prompt;

@@ -45,6 +45,25 @@ enum status spawn_find(char path[SPAWN_PATH_BYTES], const char *name,
                      name, slash ? self : "its folder");
 }
 
+enum status spawn_find_data(char path[SPAWN_PATH_BYTES],
+                            const char *const *places, struct error *err)
+{
+    char self[SPAWN_PATH_BYTES];
+    const ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
+    self[n > 0 ? n : 0] = '\0';
+    char *slash = strrchr(self, '/');
+    if (slash) *slash = '\0';
+    for (size_t i = 0; slash && places[i]; i++) {
+        const int k =
+            snprintf(path, SPAWN_PATH_BYTES, "%s/%s", self, places[i]);
+        if (k > 0 && k < SPAWN_PATH_BYTES && access(path, R_OK) == 0)
+            return ST_OK;
+    }
+    const char *name = strrchr(places[0], '/');
+    return error_set(err, ST_NOT_FOUND, "%s is not with potluck in %.200s",
+                     name ? name + 1 : places[0], self);
+}
+
 enum status spawn_become(const char *name, char **argv, struct error *err)
 {
     char path[SPAWN_PATH_BYTES];

@@ -16,6 +16,12 @@
 NODISCARD enum status spawn_find(char path[SPAWN_PATH_BYTES], const char *name,
                                  struct error *err);
 
+/* The first of `places` (relative to the folder of this program; the last is
+ * NULL) that can be read.  ST_NOT_FOUND. */
+NODISCARD enum status spawn_find_data(char path[SPAWN_PATH_BYTES],
+                                      const char *const *places,
+                                      struct error *err);
+
 /* Become it, with argv[1..] as they are: signals and exit code are the
  * program's own.  Returns only on failure. */
 enum status spawn_become(const char *name, char **argv, struct error *err);

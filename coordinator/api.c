@@ -186,10 +186,11 @@ static void get_root(struct api *a, struct http_call *c,
     (void)a, (void)r, (void)rest;
     static char text[] =
         "potluck: several PCs that answer as one language model.\n\n"
-        "POST /v1/completions   OpenAI's completions, also streamed\n"
-        "GET  /v1/models        the model\n"
-        "GET  /v1/cluster       the machines, as JSON\n"
-        "GET  /health           200 once the pool can answer\n";
+        "POST /v1/chat/completions  OpenAI's chat, also streamed\n"
+        "POST /v1/completions       OpenAI's completions, also streamed\n"
+        "GET  /v1/models            the model\n"
+        "GET  /v1/cluster           the machines, as JSON\n"
+        "GET  /health               200 once the pool can answer\n";
     const struct buf b = {.data = text, .len = sizeof text - 1};
     answer_bytes(c, 200, "text/plain; charset=utf-8", &b,
                  (struct http_field){0});
@@ -199,7 +200,14 @@ static void post_completion(struct api *a, struct http_call *c,
                             const struct http_request *r, const char *rest)
 {
     (void)rest;
-    api_completion(a, c, r);
+    api_completion(a, c, r, false);
+}
+
+static void post_chat(struct api *a, struct http_call *c,
+                      const struct http_request *r, const char *rest)
+{
+    (void)rest;
+    api_completion(a, c, r, true);
 }
 
 static void on_keys(struct api *a, struct http_call *c,
@@ -225,6 +233,8 @@ static const struct route {
     {"/models", "GET", true, get_models},
     {"/v1/cluster", "GET", false, get_cluster},
     {"/v1/completions", "POST", false, post_completion},
+    {"/v1/chat/completions", "POST", false, post_chat},
+    {"/chat/completions", "POST", false, post_chat},
     {"/v1/keys", "GET", false, on_keys},
     {"/v1/keys/invite", "POST", false, on_keys},
     {"/v1/keys/approve", "POST", false, on_keys},

@@ -1,9 +1,10 @@
-/* api.h - the pool over HTTP: completions, models, state, keys.
+/* api.h - the pool over HTTP: chat, completions, models, state, keys.
  *
  * Depends on: http, pool.h, admit.h, api_request, jansson, libsodium.
  * Thread: loop, all of it.
  *
- *   POST /v1/completions              JSON, or SSE with "stream": true
+ *   POST /v1/chat/completions         JSON, or SSE with "stream": true
+ *   POST /v1/completions              the same
  *   GET  /v1/models, /v1/models/ID    also without /v1
  *   GET  /health                      200 once the pool can answer, else 503
  *   GET  /v1/cluster                  pool_status_json
@@ -20,12 +21,15 @@
 #include "coordinator/admit.h"
 #include "coordinator/http.h"
 #include "coordinator/pool.h"
+#include "engine/chat.h"
 
 struct api;
 struct api_options {
-    const char *address;    /* as http_options.address; needed only now */
-    struct pool_host *pool; /* borrowed until api_close */
-    struct admit *admit;    /* the same */
+    const char *address;     /* as http_options.address; needed only now */
+    struct pool_host *pool;  /* borrowed until api_close */
+    struct admit *admit;     /* the same */
+    const struct chat *chat; /* the same; NULL: chats are refused, saying */
+    const struct error *why_no_chat; /* this (the same) */
     /* What the operator's routes want; copied. NULL or "": they are closed. */
     const char *operator_token;
     /* The string that lets a machine in with this token. */

@@ -1,6 +1,7 @@
-/* api_completion.c - POST /v1/completions, from the prompt to the last byte.
+/* api_completion.c - POST /v1/completions and /v1/chat/completions, from the
+ * prompt to the last byte.
  *
- * Depends on: api_request, pool.h, http.  Thread: loop.
+ * Depends on: api_request, api_answer, pool.h, http.  Thread: loop.
  *
  *   api_completion --pool_submit--> running --on_done, a stop string,
  *     no memory--> finish --> freed
@@ -9,6 +10,7 @@
  * A stop string ends a job by pool_cancel, after which the pool says nothing
  * more, so for these the times are measured here; the time in the queue then
  * is that of the last tick that found the job waiting. */
+#include "coordinator/api_answer.h"
 #include "coordinator/api_internal.h"
 
 #include <inttypes.h>
@@ -17,6 +19,7 @@
 #include <time.h>
 
 #include "common/clock.h"
+#include "engine/chat_input.h"
 
 /* Without a byte for so long a stream gets a comment: ticks come every second,
  * so never more than two seconds pass. */
@@ -29,7 +32,7 @@ struct completion {
     struct pool_job *job; /* NULL: over */
     struct api_request request;
     char id[48];
-    uint64_t created;
+    struct answer_shape shape;
     struct buf text; /* JSON: all of it; a stream: of this token */
     struct buf out;  /* the event that is being written */
     struct tokens ids;
@@ -68,88 +71,24 @@ static void on_gone(void *arg)
 }
 
 static struct completion *completion_create(struct api *a,
-                                            struct http_call *call)
+                                            struct http_call *call, bool chat)
 {
     struct completion *c = mem_zalloc(sizeof *c);
     if (!c) return NULL;
     c->api = a;
     c->call = call;
-    c->created = (uint64_t)time(NULL);
-    snprintf(c->id, sizeof c->id, "cmpl-%s-%" PRIu64, a->boot,
-             ++a->n_completions);
+    snprintf(c->id, sizeof c->id, "%scmpl-%s-%" PRIu64, chat ? "chat" : "",
+             a->boot, ++a->n_completions);
+    c->shape = (struct answer_shape){.id = c->id,
+                                     .model = pool_model_name(a->options.pool),
+                                     .created = (uint64_t)time(NULL),
+                                     .chat = chat};
     buf_init(&c->text, API_ANSWER_MAX);
     buf_init(&c->out, API_ANSWER_MAX);
     c->next = a->completions;
     if (c->next) c->next->prev = c;
     a->completions = c;
     return c;
-}
-
-/* ------------------------------------------------------------- parts */
-
-static enum status write_ids(struct buf *b, const int32_t *id, size_t n)
-{
-    enum status st = buf_append(b, ",\"token_ids\":[", 14);
-    for (size_t i = 0; st == ST_OK && i < n; i++)
-        st = buf_printf(b, i ? ",%" PRId32 : "%" PRId32, id[i]);
-    return st == ST_OK ? buf_append(b, "]", 1) : st;
-}
-
-/* {"id":..., "object":..., "created":..., "model":...  */
-static enum status write_head(struct completion *c)
-{
-    const char *model = pool_model_name(c->api->options.pool);
-    enum status st = buf_printf(&c->out,
-                                "{\"id\":\"%s\",\"object\":\"text_completion\","
-                                "\"created\":%" PRIu64 ",\"model\":",
-                                c->id, c->created);
-    return st == ST_OK ? api_quote(&c->out, model, strlen(model)) : st;
-}
-
-/* ,"choices":[{...; what token_ids and logits add follows */
-static enum status write_choice(struct completion *c, const char *reason)
-{
-    enum status st =
-        buf_printf(&c->out, ",\"choices\":[{\"index\":0,\"text\":");
-    if (st == ST_OK) st = api_quote(&c->out, c->text.data, c->text.len);
-    if (st != ST_OK) return st;
-    return reason ? buf_printf(&c->out,
-                               ",\"logprobs\":null,\"finish_reason\":\"%s\"",
-                               reason)
-                  : buf_printf(&c->out,
-                               ",\"logprobs\":null,\"finish_reason\":null");
-}
-
-static enum status write_usage(struct buf *b, const struct pool_usage *u)
-{
-    return buf_printf(
-        b,
-        ",\"usage\":{\"prompt_tokens\":%" PRIu32
-        ",\"completion_tokens\":%" PRIu32 ",\"total_tokens\":%" PRIu64
-        ",\"prompt_tokens_details\":{\"cached_tokens\":0}}",
-        u->n_prompt, u->n_generated, (uint64_t)u->n_prompt + u->n_generated);
-}
-
-static double per_second(uint64_t n, uint64_t ns)
-{
-    return ns ? (double)n * 1e9 / (double)ns : 0;
-}
-
-/* The first token comes out of the prompt's own steps. */
-static enum status write_timings(struct buf *b, const struct pool_usage *u)
-{
-    const uint32_t n = u->n_generated;
-    return buf_printf(b,
-                      ",\"timings\":{\"prompt_n\":%" PRIu32
-                      ",\"prompt_ms\":%.3f,\"prompt_per_second\":%.3f,"
-                      "\"predicted_n\":%" PRIu32
-                      ",\"predicted_ms\":%.3f,\"predicted_per_second\":%.3f,"
-                      "\"queued_ms\":%.3f}",
-                      u->n_prompt, (double)u->prompt_ns / 1e6,
-                      n ? per_second(u->n_prompt, u->prompt_ns) : 0, n,
-                      (double)u->decode_ns / 1e6,
-                      n ? per_second(n - 1, u->decode_ns) : 0,
-                      (double)u->queued_ns / 1e6);
 }
 
 /* ----------------------------------------------------------- answers */
@@ -186,25 +125,35 @@ static void fail_no_memory(struct completion *c)
     fail(c, ST_NO_MEMORY, "the coordinator is out of memory for the answer");
 }
 
+/* "data: {...}" around what the writers below put into the choice. */
+static enum status begin_event(struct completion *c, const char *text, size_t n,
+                               const char *reason)
+{
+    enum status st = buf_append(&c->out, "data: ", 6);
+    if (st == ST_OK) st = answer_head(&c->out, &c->shape);
+    return st == ST_OK ? answer_choice(&c->out, &c->shape, text, n, reason)
+                       : st;
+}
+
+static enum status end_event(struct completion *c)
+{
+    return buf_printf(&c->out, "}]%s}\n\n",
+                      c->request.include_usage ? ",\"usage\":null" : "");
+}
+
 /* c->text holds what is certain; a token's own ids and logits, if any. */
 static enum status send_token(struct completion *c, int32_t id,
                               const float *logits)
 {
     const struct api_request *r = &c->request;
-    enum status st = buf_append(&c->out, "data: ", 6);
-    if (st == ST_OK) st = write_head(c);
-    if (st == ST_OK) st = write_choice(c, NULL);
-    if (st == ST_OK && r->return_token_ids) st = write_ids(&c->out, &id, 1);
+    enum status st = begin_event(c, c->text.data, c->text.len, NULL);
+    if (st == ST_OK && r->return_token_ids) st = answer_ids(&c->out, &id, 1);
     if (st == ST_OK && r->return_logits && logits) {
         const uint32_t n =
             tokenizer_n_vocab(pool_tokenizer(c->api->options.pool));
-        st = buf_append(&c->out, ",\"logits\":\"", 11);
-        if (st == ST_OK) st = api_base64(&c->out, logits, 4 * (size_t)n);
-        if (st == ST_OK) st = buf_append(&c->out, "\"", 1);
+        st = answer_logits(&c->out, logits, n);
     }
-    if (st == ST_OK)
-        st = buf_printf(&c->out, "}]%s}\n\n",
-                        r->include_usage ? ",\"usage\":null" : "");
+    if (st == ST_OK) st = end_event(c);
     if (st != ST_OK) return st;
     send_out(c);
     c->text.len = 0;
@@ -212,30 +161,35 @@ static enum status send_token(struct completion *c, int32_t id,
 }
 
 /* The chunk with the reason, then the usage if it was asked for.  It is null
- * in the former then: clients add up what they find. */
+ * in the former then: clients add up what they find.  In a chat the text that
+ * is left comes before: some clients stop reading at the reason. */
 static enum status write_last_chunks(struct completion *c, const char *reason,
                                      const struct pool_usage *u)
 {
     const bool usage = c->request.include_usage;
     struct buf *b = &c->out;
-    enum status st = buf_append(b, "data: ", 6);
-    if (st == ST_OK) st = write_head(c);
-    if (st == ST_OK) st = write_choice(c, reason);
-    if (st == ST_OK && c->request.return_token_ids) st = write_ids(b, NULL, 0);
+    enum status st = ST_OK;
+    if (c->shape.chat && c->text.len > 0) {
+        st = begin_event(c, c->text.data, c->text.len, NULL);
+        if (st == ST_OK) st = end_event(c);
+        c->text.len = 0;
+    }
+    if (st == ST_OK) st = begin_event(c, c->text.data, c->text.len, reason);
+    if (st == ST_OK && c->request.return_token_ids) st = answer_ids(b, NULL, 0);
     if (st == ST_OK) st = buf_append(b, "}]", 2);
     if (st == ST_OK)
-        st = usage ? buf_printf(b, ",\"usage\":null") : write_usage(b, u);
-    if (st == ST_OK) st = write_timings(b, u);
+        st = usage ? buf_printf(b, ",\"usage\":null") : answer_usage(b, u);
+    if (st == ST_OK) st = answer_timings(b, u);
     if (st == ST_OK) {
         st = buf_printf(b, ",\"seed\":%" PRId64 "}\n\n",
                         (int64_t)c->request.sample.seed);
     }
     if (st == ST_OK && usage) {
         st = buf_append(b, "data: ", 6);
-        if (st == ST_OK) st = write_head(c);
+        if (st == ST_OK) st = answer_head(b, &c->shape);
         if (st == ST_OK) st = buf_printf(b, ",\"choices\":[]");
-        if (st == ST_OK) st = write_usage(b, u);
-        if (st == ST_OK) st = write_timings(b, u);
+        if (st == ST_OK) st = answer_usage(b, u);
+        if (st == ST_OK) st = answer_timings(b, u);
         if (st == ST_OK) st = buf_append(b, "}\n\n", 3);
     }
     return st == ST_OK ? buf_printf(b, "data: [DONE]\n\n") : st;
@@ -245,13 +199,14 @@ static enum status write_whole(struct completion *c, const char *reason,
                                const struct pool_usage *u)
 {
     struct buf *b = &c->out;
-    enum status st = write_head(c);
-    if (st == ST_OK) st = write_choice(c, reason);
+    enum status st = answer_head(b, &c->shape);
+    if (st == ST_OK)
+        st = answer_choice(b, &c->shape, c->text.data, c->text.len, reason);
     if (st == ST_OK && c->request.return_token_ids)
-        st = write_ids(b, c->ids.id, c->ids.n);
+        st = answer_ids(b, c->ids.id, c->ids.n);
     if (st == ST_OK) st = buf_append(b, "}]", 2);
-    if (st == ST_OK) st = write_usage(b, u);
-    if (st == ST_OK) st = write_timings(b, u);
+    if (st == ST_OK) st = answer_usage(b, u);
+    if (st == ST_OK) st = answer_timings(b, u);
     if (st == ST_OK) {
         st = buf_printf(b, ",\"seed\":%" PRId64 "}\n",
                         (int64_t)c->request.sample.seed);
@@ -366,6 +321,13 @@ static enum status encode(struct completion *c, struct error *err)
 {
     struct api_request *r = &c->request;
     const struct tokenizer *t = pool_tokenizer(c->api->options.pool);
+    if (r->messages) {
+        const enum status st = chat_ids(c->api->options.chat, t, r->messages,
+                                        (int64_t)time(NULL), &r->ids, err);
+        json_decref(r->messages);
+        r->messages = NULL;
+        if (st != ST_OK) return st;
+    }
     if (r->text) {
         const struct tokenize_options o = {.bos = tokenizer_add_bos(t)};
         const enum status st =
@@ -400,13 +362,14 @@ static void submit(struct completion *c)
     struct error err = {.text = ""};
     enum status st = encode(c, &err);
     if (st != ST_OK) {
-        refuse(c, st, "prompt", err.text);
+        refuse(c, st, c->shape.chat ? "messages" : "prompt", err.text);
         return;
     }
     const struct pool_request request = {.prompt = r->ids.id,
                                          .n_prompt = c->n_prompt,
                                          .max_tokens = r->max_tokens,
                                          .sample = r->sample,
+                                         .own_text = c->shape.chat,
                                          .whole_rows = r->return_logits};
     const struct pool_events events = {
         .token = on_token, .done = on_done, .arg = c};
@@ -433,10 +396,29 @@ static void submit(struct completion *c)
     http_on_gone(c->call, on_gone, c);
     if (write_comment(c) == ST_OK) send_out(c);
     c->out.len = 0;
+    if (!c->shape.chat) return;
+    enum status role = buf_append(&c->out, "data: ", 6);
+    if (role == ST_OK) role = answer_head(&c->out, &c->shape);
+    if (role == ST_OK) role = answer_role(&c->out);
+    if (role == ST_OK) role = end_event(c);
+    if (role == ST_OK) send_out(c);
+    c->out.len = 0;
+}
+
+/* A client may complete texts instead where there is no template at all. */
+static void refuse_chat(struct api *a, struct http_call *call)
+{
+    const struct error *why = a->options.why_no_chat;
+    const bool none = why->status == ST_NOT_FOUND;
+    const struct api_error e = {.status = 400,
+                                .type = "invalid_request_error",
+                                .code = none ? "no_chat_template"
+                                             : "unusable_chat_template"};
+    api_refuse(call, &e, why->text);
 }
 
 void api_completion(struct api *a, struct http_call *call,
-                    const struct http_request *r)
+                    const struct http_request *r, bool chat)
 {
     struct pool_host *p = a->options.pool;
     struct error err = {.text = ""};
@@ -445,15 +427,20 @@ void api_completion(struct api *a, struct http_call *call,
         api_not_ready(a, call);
         return;
     }
-    struct completion *c = completion_create(a, call);
+    if (chat && !a->options.chat) {
+        refuse_chat(a, call);
+        return;
+    }
+    struct completion *c = completion_create(a, call, chat);
     if (!c) {
         const struct api_error e = api_error_of(ST_NO_MEMORY, NULL);
         api_refuse(call, &e, "out of memory for the request");
         return;
     }
     const enum status st =
-        api_request_parse(&c->request, r->body, r->body_bytes,
+        api_request_parse(&c->request, r->body, r->body_bytes, chat,
                           tokenizer_n_vocab(pool_tokenizer(p)), &param, &err);
+    c->shape.stream = c->request.stream;
     if (st != ST_OK) {
         refuse(c, st, param, err.text);
         return;

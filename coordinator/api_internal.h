@@ -42,8 +42,9 @@ void api_no_such_model(struct http_call *c, const char *param);
 void api_not_ready(struct api *a, struct http_call *c);
 void api_reply(struct http_call *c, unsigned status, json_t *value);
 
+/* chat: the body has messages, and the answer is a message. */
 void api_completion(struct api *a, struct http_call *call,
-                    const struct http_request *r);
+                    const struct http_request *r, bool chat);
 /* Comments to streams that are silent. */
 void api_completions_tick(struct api *a);
 

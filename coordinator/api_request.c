@@ -8,12 +8,15 @@
 
 #include <sys/random.h>
 
+#include "engine/chat_input.h"
+
 #define BIAS_MAX (HEAD_ADJUST_MAX - SAMPLE_LAST_MAX)
 
 struct parse {
     struct api_request *r;
     json_t *root;
     uint32_t n_vocab;
+    bool chat;
     const char *param;
     struct error *err;
 };
@@ -119,7 +122,7 @@ static enum status read_max_tokens(struct parse *p)
 {
     static const char *const names[] = {"max_tokens", "max_completion_tokens",
                                         "n_predict"};
-    int64_t n = API_MAX_TOKENS;
+    int64_t n = p->chat ? API_MAX_TOKENS_CHAT : API_MAX_TOKENS;
     for (size_t i = 0; i < COUNT_OF(names); i++) {
         const enum status st = read_integer(p, names[i], 1, INT32_MAX, &n);
         if (st != ST_OK) return st;
@@ -257,8 +260,17 @@ static enum status read_ids(struct parse *p, const json_t *v)
     return ST_OK;
 }
 
+static enum status read_messages(struct parse *p)
+{
+    const json_t *v = member(p->root, "messages");
+    p->param = "messages";
+    if (!v) return BAD(p, "messages", "messages is missing");
+    return chat_messages_read(&p->r->messages, v, p->err);
+}
+
 static enum status read_prompt(struct parse *p)
 {
+    if (p->chat) return read_messages(p);
     const json_t *v = member(p->root, "prompt");
     if (!v) return BAD(p, "prompt", "prompt is missing");
     if (json_is_array(v) && json_array_size(v) > 0 &&
@@ -288,6 +300,22 @@ static bool is_neutral(const json_t *v, double number)
     if (json_is_array(v)) return json_array_size(v) == 0;
     if (json_is_object(v)) return json_object_size(v) == 0;
     return !json_is_true(v);
+}
+
+/* Tools may be offered: agents always do, and an answer in words is one of
+ * those that they expect.  To demand a call is another matter. */
+static enum status refuse_tools(struct parse *p)
+{
+    const json_t *choice = member(p->root, "tool_choice");
+    const char *word = json_string_value(choice);
+    if (!choice ||
+        (word && (strcmp(word, "auto") == 0 || strcmp(word, "none") == 0))) {
+        return ST_OK;
+    }
+    p->param = "tool_choice";
+    return error_set(p->err, ST_UNSUPPORTED,
+                     "tool_choice is not built yet but for \"auto\" and "
+                     "\"none\"; leave it out");
 }
 
 static enum status refuse_unbuilt(struct parse *p)
@@ -385,15 +413,16 @@ json_t *api_parse_object(const char *body, size_t n, struct error *err)
 }
 
 enum status api_request_parse(struct api_request *out, const char *body,
-                              size_t n, uint32_t n_vocab, const char **param,
-                              struct error *err)
+                              size_t n, bool chat, uint32_t n_vocab,
+                              const char **param, struct error *err)
 {
     struct error own;
     struct api_request r = {.sample = sample_defaults()};
-    struct parse p = {.r = &r, .n_vocab = n_vocab, .err = err ? err : &own};
+    struct parse p = {
+        .r = &r, .n_vocab = n_vocab, .chat = chat, .err = err ? err : &own};
     static enum status (*const steps[])(struct parse *) = {
-        refuse_unbuilt, read_flags, read_names, read_max_tokens,
-        read_sampling,  read_bias,  read_stop,  read_prompt};
+        refuse_unbuilt, refuse_tools, read_flags, read_names, read_max_tokens,
+        read_sampling,  read_bias,    read_stop,  read_prompt};
     enum status st = ST_OK;
     p.root = api_parse_object(body, n, p.err);
     if (!p.root) st = p.err->status;
@@ -412,6 +441,7 @@ enum status api_request_parse(struct api_request *out, const char *body,
 
 void api_request_fini(struct api_request *r)
 {
+    json_decref(r->messages);
     mem_free(r->text);
     tokens_fini(&r->ids);
     mem_free(r->bias);

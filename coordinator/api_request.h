@@ -1,4 +1,5 @@
-/* api_request.h - the body of POST /v1/completions, checked.
+/* api_request.h - the body of POST /v1/completions or /v1/chat/completions,
+ * checked.
  *
  * Depends on: api_text, engine/sample, engine/tokenizer, jansson.  Thread: any.
  *
@@ -18,9 +19,13 @@
 #define API_NESTS_MAX  1024u
 
 #define API_MAX_TOKENS 16 /* unless said otherwise: OpenAI's default */
+#define API_MAX_TOKENS_CHAT                                                    \
+    1024 /* OpenAI has no limit there; a pool of old                           \
+            PCs must reserve the cache beforehand */
 
 struct api_request {
-    char *text; /* NULL: the prompt is ids */
+    json_t *messages; /* of a chat, as chat_messages_read gives them */
+    char *text;       /* NULL: the prompt is ids, or messages */
     size_t text_bytes;
     struct tokens ids; /* each below n_vocab */
     uint32_t max_tokens;
@@ -35,7 +40,7 @@ struct api_request {
  * field at fault, static, or NULL.  A seed that is absent, or -1, is drawn, and
  * below 2^53 so that JSON readers keep it whole. */
 NODISCARD enum status api_request_parse(struct api_request *out,
-                                        const char *body, size_t n,
+                                        const char *body, size_t n, bool chat,
                                         uint32_t n_vocab, const char **param,
                                         struct error *err);
 void api_request_fini(struct api_request *r);

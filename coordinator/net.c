@@ -543,6 +543,8 @@ static enum status open_api(struct coordinator *c, struct error *err)
     const struct api_options o = {.address = c->o->http,
                                   .pool = c->pool,
                                   .admit = c->admit,
+                                  .chat = c->served.chat,
+                                  .why_no_chat = &c->served.why_no_chat,
                                   .operator_token = secret,
                                   .join = op_join,
                                   .revoked = op_revoked,

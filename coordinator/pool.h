@@ -22,7 +22,9 @@ struct pool_request {
     uint32_t n_prompt;
     uint32_t max_tokens;
     struct sample_params sample; /* bias copied */
-    bool whole_rows;             /* hand the logits to token() */
+    bool own_text;   /* the answer is a text of its own (a chat's), not the
+                        prompt's continuation: no space prefix in front */
+    bool whole_rows; /* hand the logits to token() */
 };
 
 struct pool_usage {

@@ -33,6 +33,9 @@ static enum status open_parts(struct served *s, const char *path,
                          "the tokenizer has %u tokens, the embedding %u",
                          tokenizer_n_vocab(s->tokenizer), s->model.n_vocab);
     }
+    /* without a template texts can still be completed */
+    st = chat_create(&s->chat, s->gguf, &s->why_no_chat);
+    if (st == ST_NO_MEMORY) return error_set(err, st, "chat template");
     st = gguf_strip_header(s->gguf, &s->header, err);
     if (st != ST_OK) return st;
     return manifest_open(&s->manifest, s->gguf, path, state_dir, say, say_arg,
@@ -63,6 +66,7 @@ void served_close(struct served *s)
 {
     manifest_close(s->manifest);
     buf_fini(&s->header);
+    chat_free(s->chat);
     tokenizer_free(s->tokenizer);
     model_fini(&s->model);
     gguf_close(s->gguf);

@@ -1,12 +1,13 @@
 /* served.h - the model being served, opened once: description, tokenizer,
  * header for the workers, names of its cells.
  *
- * Depends on: engine, manifest.  Thread: open and close one; between them
- * read-only, but for the manifest, which is any's. */
+ * Depends on: engine (model, tokenizer, chat), manifest.  Thread: open and
+ * close one; between them read-only, but for the manifest, which is any's. */
 #ifndef COORDINATOR_SERVED_H
 #define COORDINATOR_SERVED_H
 
 #include "coordinator/manifest.h"
+#include "engine/chat.h"
 #include "engine/model.h"
 #include "engine/tokenizer.h"
 
@@ -14,7 +15,9 @@ struct served {
     struct gguf *gguf;
     struct model model;
     struct tokenizer *tokenizer;
-    struct buf header; /* gguf_strip_header */
+    struct chat *chat;        /* NULL: the file has no template we can use, */
+    struct error why_no_chat; /* and this is why */
+    struct buf header;        /* gguf_strip_header */
     struct manifest *manifest;
     char name[128];   /* the file's, without folder and .gguf */
     uint64_t created; /* seconds since 1970 */

@@ -87,8 +87,8 @@ enum status session_create(struct session **out, const struct pool_request *r,
         sampler_accept(s->sampler, r->prompt[i]);
     }
     detokenizer_init(&s->detok, t, false);
-    /* the answer goes on where the prompt ended: keep its first space */
-    s->detok.first = false;
+    /* or the answer goes on where the prompt ended, and keeps its space */
+    s->detok.first = r->own_text;
     *out = s;
     return ST_OK;
 }

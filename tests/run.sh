@@ -38,8 +38,10 @@ esac
 # shellcheck disable=SC2016
 [ $# = 0 ] || printf '%s\n' "$@" | xargs -P "${JOBS:-1}" -I{} sh -c '
     name=$(printf %s "$1" | tr / _)
+    start=$(date +%s)
     timeout -k 10 "$TIMEOUT" $WRAP "$1" >"$RUN_DIR/$name.out" 2>&1 </dev/null
     echo $? >"$RUN_DIR/$name.rc"
+    echo $(($(date +%s) - start)) >"$RUN_DIR/$name.s"
 ' run {}
 
 passed=0 failed=0 skipped=0
@@ -69,6 +71,8 @@ for program in "$@"; do
     [ "$3" = 0 ] || line="$line, $3 skipped"
     [ "$rc" != 124 ] && [ "$rc" != 137 ] ||
         line="$line, stopped after $TIMEOUT s"
+    seconds=$(cat "$dir/$name.s" 2>/dev/null || echo 0)
+    [ "$seconds" -lt 5 ] || line="$line, $seconds s"
     printf '%-44s %s\n' "$program" "$line"
     if [ "$2" != 0 ]; then
         echo "    exit status $rc; its output:"

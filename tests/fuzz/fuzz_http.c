@@ -62,7 +62,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     const char *param = NULL;
     struct error err = {.text = ""};
     const enum status st =
-        api_request_parse(&r, (const char *)data, size, N_VOCAB, &param, &err);
+        api_request_parse(&r, (const char *)data, size, false, N_VOCAB, &param, &err);
     if (st != ST_OK) {
         must(err.status == st && err.text[0] != '\0');
     } else {

@@ -129,6 +129,9 @@ enum status vocab_write(const struct vocab_spec *spec, struct buf *out,
         gguf_writer_str(w, KEY("model"), spec->model ? spec->model : "llama");
     }
     if (spec->pre) gguf_writer_str(w, KEY("pre"), spec->pre);
+    if (spec->chat_template) {
+        gguf_writer_str(w, "tokenizer.chat_template", spec->chat_template);
+    }
     if (spec->id_key) gguf_writer_u32(w, spec->id_key, spec->id);
     if (spec->flag_key) gguf_writer_bool(w, spec->flag_key, spec->flag);
     if (spec->wrong && strstr(spec->wrong, "_token_id")) {

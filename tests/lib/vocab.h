@@ -17,9 +17,10 @@ struct vocab_entry {
 struct vocab_spec {
     const struct vocab_entry *entry;
     uint32_t n;
-    const char *model, *pre; /* "llama", none                         */
-    const char *skip;        /* leave this key out                    */
-    const char *wrong;       /* write a U8 in place of this key       */
+    const char *model, *pre;   /* "llama", none                         */
+    const char *chat_template; /* none */
+    const char *skip;          /* leave this key out                    */
+    const char *wrong;         /* write a U8 in place of this key       */
     uint32_t n_scores_less, n_kinds_less;
     const char *id_key; /* and one more key with this value      */
     uint32_t id;

@@ -1,5 +1,5 @@
 /* api_fakes.h - a pool and an admission whose answers the test decides, in
- * place of the coordinator's own: for one file that tests the HTTP interface.
+ * place of the coordinator's own: for the files that test the HTTP interface.
  *
  * Depends on: pool.h, admit.h, cmocka.  Thread: the test's. */
 #ifndef TESTS_UNIT_API_FAKES_H

@@ -25,7 +25,8 @@ static enum status parse(const char *body)
     param = NULL;
     err = (struct error){.text = ""};
     r = (struct api_request){0};
-    return api_request_parse(&r, body, strlen(body), N_VOCAB, &param, &err);
+    return api_request_parse(&r, body, strlen(body), false, N_VOCAB, &param,
+                             &err);
 }
 
 static void accept_it(const char *body)

@@ -71,6 +71,19 @@ def write_corpus(a):
             path = os.path.join(a.out, "heldout_stories.txt")
             with open(path, "w", encoding="utf-8") as f:
                 f.write("\n".join(s["text"] for s in told[:100]) + "\n")
+            write_chat_text(a, test_turns)
+
+
+def write_chat_text(a, turns):
+    """Held-out wordings as text with control tokens, as the model sees them:
+    read with special tokens parsed."""
+    rng = random.Random(f"{a.seed}/heldout_chat")
+    turns = rng.sample(turns, 800)
+    with open(os.path.join(a.out, "heldout_chat.txt"), "w",
+              encoding="utf-8") as f:
+        f.write("<s>".join(f"<|user|>{t['question']}<|end|>"
+                           f"<|assistant|>{t['answer']}<|end|>"
+                           for t in turns))
 
 
 def held_out_sets(a):

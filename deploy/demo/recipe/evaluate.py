@@ -1,16 +1,14 @@
 #!/usr/bin/env python3
-"""What the trained model can do, by script.
+"""Numbers of the trained weights in torch; what the shipped file says is
+judge.py's part.
 
     evaluate.py last.pt VOCAB.json perplexity FILE.txt
-    evaluate.py last.pt VOCAB.json questions PROMPTS.json
-    evaluate.py last.pt VOCAB.json stories PROMPTS.json
-    evaluate.py last.pt VOCAB.json twenty PROMPTS.json
+    evaluate.py last.pt VOCAB.json special FILE.txt
     evaluate.py last.pt VOCAB.json experts CORPUS_DIR
 
 perplexity is that of `potluck perplexity`: windows of the context's length,
-each begun with BOS. It works on torch's unrounded weights; potluck's own
+each begun with BOS; special is that of `potluck perplexity --special`. It works on torch's unrounded weights; potluck's own
 numbers on the GGUF file are the ones to compare with."""
-import json
 import math
 import os
 import random
@@ -19,9 +17,8 @@ import sys
 import torch
 import torch.nn.functional as F
 
-import chat
-from model import Config, Model, generate
-from tokenizer import ASSISTANT, BOS, END, EOS, USER, Tokenizer, read_jsonl
+from model import Config, Model
+from tokenizer import BOS, Tokenizer, read_jsonl
 
 
 def load(path):
@@ -31,10 +28,18 @@ def load(path):
     return model.eval()
 
 
-@torch.no_grad()
 def perplexity(model, t, path):
     with open(path, encoding="utf-8") as f:
-        ids = t.encode(f.read())
+        score(model, t.encode(f.read()), path)
+
+
+def special(model, t, path):
+    with open(path, encoding="utf-8") as f:
+        score(model, t.encode_special(f.read()), path)
+
+
+@torch.no_grad()
+def score(model, ids, path):
     nll, n, at = 0.0, 0, 0
     while at < len(ids):
         window = [BOS] + ids[at:at + model.c.n_ctx - 1]
@@ -46,63 +51,6 @@ def perplexity(model, t, path):
         n += len(window) - 1
     print(f"{path}: {n} tokens, loss {nll / n:.5f}, perplexity "
           f"{math.exp(nll / n):.4f}")
-
-
-def ask(t, question):
-    return [BOS, USER] + t.encode(question) + [END, ASSISTANT]
-
-
-def complete(model, t, prompts, n_max, temperature=0.0, rows=25):
-    """[(text, whether it ended)] for lists of ids."""
-    out = []
-    for i in range(0, len(prompts), rows):
-        for ids in generate(model, prompts[i:i + rows], (EOS, END), n_max,
-                            temperature, seed=i):
-            out.append((t.decode(ids), ids[-1] in (EOS, END)))
-    return out
-
-
-def questions(model, t, path):
-    with open(path, encoding="utf-8") as f:
-        asked = json.load(f)["questions"]
-    got = complete(model, t, [ask(t, q["question"]) for q in asked], 80)
-    right = 0
-    for q, (answer, _) in zip(asked, got):
-        good = chat.has_keyword(answer, q["keywords"])
-        right += good
-        if not good:
-            print(f"wanted {q['keywords']}: {q['question']}\n    {answer}")
-    print(f"{right} of {len(asked)} answers hold their keyword")
-
-
-def stories(model, t, path):
-    """A story keeps its hero's name if the name stands in the second half of
-    what was written."""
-    with open(path, encoding="utf-8") as f:
-        told = json.load(f)["openings"]
-    got = complete(model, t, [[BOS] + t.encode(s["opening"]) for s in told],
-                   450)
-    good = 0
-    for s, (text, ended) in zip(told, got):
-        keeps = s["hero"] in text[len(text) // 2:]
-        good += keeps and ended
-        if not (keeps and ended):
-            print(f"{'' if keeps else 'no ' + s['hero']} "
-                  f"{'' if ended else 'no end'}: {s['opening']}{text}\n")
-    print(f"{good} of {len(told)} stories keep the hero and end")
-
-
-def twenty(model, t, path):
-    with open(path, encoding="utf-8") as f:
-        p = json.load(f)
-    prompts = [([BOS] + t.encode(s), s) for s in p["stories"]]
-    prompts += [(ask(t, q["question"]), q["question"] + " ->")
-                for q in p["chat"]]
-    for temperature in (0.0, 0.7):
-        print(f"## temperature {temperature}\n")
-        got = complete(model, t, [i for i, _ in prompts], 450, temperature)
-        for (_, shown), (text, ended) in zip(prompts, got):
-            print(f"**{shown}** {text}{'' if ended else ' [no end]'}\n")
 
 
 @torch.no_grad()
@@ -120,8 +68,7 @@ def experts(model, t, corpus):
 
 
 def main(argv):
-    what = {f.__name__: f for f in
-            (perplexity, questions, stories, twenty, experts)}
+    what = {f.__name__: f for f in (perplexity, special, experts)}
     if len(argv) != 5 or argv[3] not in what:
         raise SystemExit(__doc__)
     what[argv[3]](load(argv[1]), Tokenizer(argv[2]), argv[4])

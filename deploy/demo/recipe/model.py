@@ -167,33 +167,3 @@ class Model(nn.Module):
             uses.append(used)
         logits = self.norm(x) @ self.embed.weight.t()
         return logits, torch.stack(balances).mean(), torch.stack(uses)
-
-
-@torch.no_grad()
-def generate(model, prompts, ends, n_max, temperature=0.0, seed=0):
-    """prompts: lists of ids. Returns the new ids of each, the end token
-    included if it came."""
-    rng = torch.Generator().manual_seed(seed)
-    out = [[] for _ in prompts]
-    live = list(range(len(prompts)))
-    for _ in range(n_max):
-        if not live:
-            break
-        rows = [(prompts[i] + out[i])[-model.c.n_ctx:] for i in live]
-        longest = max(map(len, rows))
-        ids = torch.zeros(len(rows), longest, dtype=torch.long)
-        for r, row in enumerate(rows):  # padding on the right is not seen
-            ids[r, :len(row)] = torch.tensor(row)
-        logits, _, _ = model(ids)
-        last = logits[torch.arange(len(rows)),
-                      torch.tensor([len(r) - 1 for r in rows])]
-        if temperature > 0:
-            p = torch.softmax(last / temperature, -1)
-            picked = torch.multinomial(p, 1, generator=rng)[:, 0].tolist()
-        else:
-            picked = last.argmax(-1).tolist()
-        for i, token in zip(list(live), picked):
-            out[i].append(token)
-        live = [i for i in live if out[i][-1] not in ends and
-                len(prompts[i]) + len(out[i]) < model.c.n_ctx]
-    return out

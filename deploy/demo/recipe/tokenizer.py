@@ -176,6 +176,17 @@ class Tokenizer:
         """Ids of plain text, without BOS."""
         return [i for u in units_of(text) for i in self.encode_unit(u)]
 
+    def encode_special(self, text):
+        """The same, but text of control tokens becomes those tokens."""
+        ids = []
+        for part in re.split("(" + "|".join(map(re.escape, SPECIAL)) + ")",
+                             text):
+            if part in SPECIAL:
+                ids.append(SPECIAL.index(part))
+            elif part:
+                ids += self.encode(part)
+        return ids
+
     def encode_document(self, doc):
         """(ids, ask): ask[i] is 1 where a token belongs to a question."""
         ids, ask, asking = [], [], 0
