@@ -160,8 +160,8 @@ static void pool(struct fake_conn *c, void *arg)
         return;
     }
     fake_stream(c);
-    fake_text(c, "data: {\"choices\":[{\"text\":\" one\",\"token_ids\":[1]}]}"
-                 "\n\n");
+    fake_text(c, "data: {\"choices\":[{\"delta\":{\"content\":\" one\"},"
+                 "\"token_ids\":[1]}]}\n\n");
     if (p->hang) {
         fake_await_close(c, 30000);
         return;
@@ -321,7 +321,16 @@ static void demo_ends_all_however_it_ends(void **state)
 static void demo_without_what_it_needs(void **state)
 {
     (void)state;
-    cli_expect(COPY("demo"), 2, "deploy/demo.sh");
+    cli_expect(COPY("demo"), 1, "potluck-demo.gguf is not with potluck in");
+    cli_write("potluck-demo.gguf", "GGUF", 4); /* beside the programs */
+    struct pool p = pool_of(4, false);
+    fake_http_start(pool, &p);
+    cli_expect_out(COPY("demo", "hi"), 0, " one\n");
+    fake_http_stop();
+    struct buf seen = cli_read(cli_path("seen-coordinator"));
+    assert_non_null(strstr(seen.data, "/potluck-demo.gguf --listen "));
+    buf_fini(&seen);
+    all_gone(4);
     cli_expect(COPY("demo", "--model", "/no/such"), 1, "/no/such: No such");
     cli_expect(COPY("demo", "--workers", "0"), 2, "--workers 0");
 }

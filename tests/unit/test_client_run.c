@@ -44,9 +44,10 @@ static int teardown(void **state)
     return 0;
 }
 
-#define RUN(...) CLI("run", "--host", fake_http_url(), __VA_ARGS__)
+#define RUN(...)  CLI("run", "--raw", "--host", fake_http_url(), __VA_ARGS__)
+#define CHAT(...) CLI("run", "--host", fake_http_url(), __VA_ARGS__)
 #define RUN_WITH(with, ...)                                                    \
-    CLI_WITH(with, "run", "--host", fake_http_url(), __VA_ARGS__)
+    CLI_WITH(with, "run", "--raw", "--host", fake_http_url(), __VA_ARGS__)
 
 /* ------------------------------------------------------------- answers */
 
@@ -141,6 +142,60 @@ static void the_request_has_every_parameter(void **state)
     assert_null(json_object_get(o, "return_logits"));
     json_decref(o);
     buf_fini(&s.seen);
+}
+
+/* What a pool says whose model has a template, and one whose has none. */
+static void play_chat(struct fake_conn *c, void *arg)
+{
+    struct script *s = arg;
+    const bool chat =
+        strncmp(c->request.data, "POST /v1/chat/completions ", 26) == 0;
+    if (chat) {
+        s->seen.len = 0;
+        (void)!buf_append(&s->seen, c->request.data, c->request.len);
+    }
+    if (chat && s->body) {
+        fake_json(c, s->status, s->body);
+        return;
+    }
+    fake_stream(c);
+    fake_text(c, chat ? s->stream : ONE END DONE);
+}
+
+static void a_prompt_is_a_message(void **state)
+{
+    (void)state;
+    struct script s = {
+        .stream = "data: {\"choices\":[{\"index\":0,\"delta\":{\"role\":"
+                  "\"assistant\",\"content\":\"\"}}]}\n\n"
+                  "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":"
+                  "\"yes\"},\"token_ids\":[11]}]}\n\n"
+                  "data: {\"choices\":[{\"index\":0,\"delta\":{},"
+                  "\"finish_reason\":\"stop\"}]}\n\n" DONE};
+    buf_init(&s.seen, 1u << 20);
+    fake_http_start(play_chat, &s);
+    cli_expect_out(CHAT("-s", "be kind", "hi"), 0, "yes\n");
+    json_t *o = json_loads(strstr(s.seen.data, "\r\n\r\n") + 4, 0, NULL);
+    assert_non_null(o);
+    json_t *list = json_at(o, "messages");
+    assert_int_equal(json_array_size(list), 2);
+    assert_string_equal(string_at(json_array_get(list, 0), "role"), "system");
+    assert_string_equal(string_at(json_array_get(list, 0), "content"),
+                        "be kind");
+    assert_string_equal(string_at(json_array_get(list, 1), "content"), "hi");
+    assert_null(json_object_get(o, "prompt"));
+    json_decref(o);
+    /* a base model goes on with the text, but cannot take -s */
+    s.status = "400 Bad Request";
+    s.body = "{\"error\":{\"message\":\"no template\",\"code\":"
+             "\"no_chat_template\"}}";
+    cli_expect_out(CHAT("hi"), 0, " one\n");
+    cli_expect(CHAT("-s", "be kind", "hi"), 5, "no template");
+    /* one that is there and cannot be used is not passed over */
+    s.body = "{\"error\":{\"message\":\"line 3: what\",\"code\":"
+             "\"unusable_chat_template\"}}";
+    cli_expect(CHAT("hi"), 5, "line 3: what");
+    end(&s);
 }
 
 /* One token of local's answer, with its row, as the pool sends it. */
@@ -449,7 +504,7 @@ static void files_and_words_that_do_not_do(void **state)
     begin(&s);
     struct command in = {.input = "\xff\xfe"};
     cli_expect(RUN_WITH(in, "-n", "3"), 2, "not UTF-8");
-    cli_expect(RUN("-s", "be kind", "hi"), 1, "-s needs chat templates");
+    cli_expect(RUN("-s", "be kind", "hi"), 2, "-s needs a chat");
     cli_expect(RUN("--temp", "-1", "hi"), 2, "temperature");
     cli_expect(RUN("--logits", cli_path("no/such/folder"), "hi"), 1,
                "no/such/folder");
@@ -500,6 +555,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(text_comes_in_pieces_of_any_size),
         cmocka_unit_test(the_request_has_every_parameter),
+        cmocka_unit_test(a_prompt_is_a_message),
         cmocka_unit_test(run_prints_what_local_prints),
         cmocka_unit_test(a_refusal_gives_its_reason_and_exit_code),
         cmocka_unit_test(nonsense_in_a_stream_is_told_and_not_believed),
