@@ -28,8 +28,7 @@ static const char *const end_names[] = {
     "_<EOT>",
     "<|end_of_text|>",
     /* with U+FF5C and U+2581 */
-    "<\xef\xbd\x9c"
-    "end\xe2\x96\x81of\xe2\x96\x81sentence\xef\xbd\x9c>",
+    "<\xef\xbd\x9c\x65nd\xe2\x96\x81of\xe2\x96\x81sentence\xef\xbd\x9c>",
     "<|END_OF_TURN_TOKEN|>",
 };
 _Static_assert(COUNT_OF(end_names) + 3 <= END_IDS_MAX,

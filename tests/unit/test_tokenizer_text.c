@@ -277,7 +277,7 @@ static size_t unmark(const char *text, size_t n, char *plain)
     return len;
 }
 
-/* Each stretch of UTF-8 in form C, by the library's own simplest way. */
+/* Each stretch of UTF-8 in form C, as a whole. */
 static size_t to_nfc(const char *text, size_t n, char *plain)
 {
     const unsigned char *p = (const unsigned char *)text;
@@ -289,13 +289,14 @@ static size_t to_nfc(const char *text, size_t n, char *plain)
             if (k <= 0) break;
             end += (size_t)k;
         }
-        utf8proc_uint8_t *made;
-        const utf8proc_ssize_t k =
-            utf8proc_map(p + i, (utf8proc_ssize_t)(end - i), &made,
-                         UTF8PROC_STABLE | UTF8PROC_COMPOSE);
+        utf8proc_int32_t code[2048];
+        const utf8proc_option_t form = UTF8PROC_STABLE | UTF8PROC_COMPOSE;
+        utf8proc_ssize_t k = utf8proc_decompose(
+            p + i, (utf8proc_ssize_t)(end - i), code, COUNT_OF(code) - 1, form);
+        assert_in_range(k, 0, COUNT_OF(code) - 1);
+        k = utf8proc_reencode(code, k, form);
         assert_true(k >= 0);
-        memcpy(plain + len, made, (size_t)k);
-        free(made);
+        memcpy(plain + len, code, (size_t)k);
         len += (size_t)k;
         for (i = end; i < n && utf8_sequence(p + i, n - i) <= 0; i++) {
             plain[len++] = text[i];
