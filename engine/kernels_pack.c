@@ -127,10 +127,10 @@ static void move_bits(const struct place *at, uint8_t *byte, uint32_t shift,
 {
     const uint32_t mask = (1u << n) - 1;
     if (at->out) {
-        *value |= (uint8_t)((*byte >> shift & mask) << value_shift);
+        *value |= (uint8_t)(((uint32_t)*byte >> shift & mask) << value_shift);
     } else {
-        *byte = (uint8_t)((*byte & ~(mask << shift)) |
-                          (*value >> value_shift & mask) << shift);
+        *byte = (uint8_t)(((uint32_t)*byte & ~(mask << shift)) |
+                          ((uint32_t)*value >> value_shift & mask) << shift);
     }
 }
 
