@@ -191,8 +191,9 @@ struct ji_value ji_math(struct ji *c, enum ji_op op, struct ji_value a,
         if (b.kind != JI_LIST || !b.list->tuple) {
             return ji_string(ji_percent(c, a.s, &b, 1));
         }
-        return ji_string(
-            ji_percent(c, a.s, b.list->store->v + b.list->at, b.list->n));
+        const struct ji_value *values =
+            b.list->n ? b.list->store->v + b.list->at : NULL;
+        return ji_string(ji_percent(c, a.s, values, b.list->n));
     }
     return no_math(c, a, b);
 }

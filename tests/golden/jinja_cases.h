@@ -4,6 +4,8 @@
 /* clang-format off */
 static const char variables[] = "{\042m\042: [{\042role\042: \042user\042, \042content\042: \042 H\303\251 <b> \042}, {\042role\042: \042assistant\042, \042content\042: null, \042n\042: 3, \042f\042: 1.5, \042tool_calls\042: [{\042a\042: [1, 2, {\042x\042: \042y\134n\134\042\344\275\240\042}]}]}], \042s\042: \042Hello, wORLD it's\042, \042d\042: {\042b\042: 1, \042a\042: [1, 2], \042items\042: \042own\042}, \042n\042: 7, \042none\042: null, \042e\042: [], \042t\042: true, \042f\042: 0.1}";
 static const struct jinja_case cases[] = {
+    {"{{ 7//-2 }} {{ 7%-3 }} {{ -7//-2 }} {{ -6//2 }} {{ -6%3 }}", 58, "-4 -2 3 -3 0", 12, NULL},
+    {"{% set a = [1] + [2] %}{% set b = a + [3] %}{% set c = a + [4] %}{{ a }}{{ b }}{{ c }}{{ b[:2] + [5] }}{{ b }}", 110, "[1, 2][1, 2, 3][1, 2, 4][1, 2, 5][1, 2, 3]", 42, NULL},
     {"{{ s|upper }}{{ s|lower }}{{ s|title }}{{ s|capitalize }}{{ s.title() }}{{ s.capitalize() }}", 92, "HELLO, WORLD IT'Shello, world it'sHello, World It'sHello, world it'sHello, World It'SHello, world it's", 102, NULL},
     {"{{ s[1:4] }}|{{ s[::-1] }}|{{ s[-3:] }}|{{ s[:-3] }}|{{ s[10:2] }}|{{ s[100:] }}|{{ s[-100:3] }}|{{ s[::2] }}|{{ s[5:1:-2] }}", 125, "ell|s'ti DLROw ,olleH|t's|Hello, wORLD i|||Hel|Hlo OL ts|,l", 59, NULL},
     {"{{ [1,2,3,4][1:] }}{{ [1,2,3,4][::-2] }}{{ (1,2,3)[0:2] }}{{ [1,2,3][3:1:-1] }}{{ [1][-5::-1] }}", 96, "[2, 3, 4][4, 2](1, 2)[3][]", 26, NULL},

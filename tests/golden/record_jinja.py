@@ -50,6 +50,8 @@ env.globals["strftime_now"] = datetime.datetime(2024, 7, 26).strftime
 
 VARIABLES = r'''{"m": [{"role": "user", "content": " Hé <b> "}, {"role": "assistant", "content": null, "n": 3, "f": 1.5, "tool_calls": [{"a": [1, 2, {"x": "y\n\"你"}]}]}], "s": "Hello, wORLD it's", "d": {"b": 1, "a": [1, 2], "items": "own"}, "n": 7, "none": null, "e": [], "t": true, "f": 0.1}'''
 LINES = r'''
+{{ 7//-2 }} {{ 7%-3 }} {{ -7//-2 }} {{ -6//2 }} {{ -6%3 }}
+{% set a = [1] + [2] %}{% set b = a + [3] %}{% set c = a + [4] %}{{ a }}{{ b }}{{ c }}{{ b[:2] + [5] }}{{ b }}
 {{ s|upper }}{{ s|lower }}{{ s|title }}{{ s|capitalize }}{{ s.title() }}{{ s.capitalize() }}
 {{ s[1:4] }}|{{ s[::-1] }}|{{ s[-3:] }}|{{ s[:-3] }}|{{ s[10:2] }}|{{ s[100:] }}|{{ s[-100:3] }}|{{ s[::2] }}|{{ s[5:1:-2] }}
 {{ [1,2,3,4][1:] }}{{ [1,2,3,4][::-2] }}{{ (1,2,3)[0:2] }}{{ [1,2,3][3:1:-1] }}{{ [1][-5::-1] }}
