@@ -7,13 +7,11 @@
 #ifndef ENGINE_PAIRS_Q23K_H
 #define ENGINE_PAIRS_Q23K_H
 
-#include "engine/simd_scales.h"
+#include "engine/pairs_scales.h"
 
 #ifdef LEVEL
 
 #define Q2_BLOCK (V_ROWS * sizeof(struct block_q2_k))
-/* Without d: the f16 of all blocks follow the last block. */
-#define Q3_BLOCK (V_ROWS * (sizeof(struct block_q3_k) - 2))
 
 /* Half h, quads 4u .. 4u + 3 of each part: sub-blocks 8h + 2 part + u, added
  * to sum[].  hmask: the third bits, or NULL (Q2_K).  shift: 4h. */

@@ -6,7 +6,7 @@
 #ifndef ENGINE_PAIRS_Q6K_H
 #define ENGINE_PAIRS_Q6K_H
 
-#include "engine/simd_scales.h"
+#include "engine/pairs_scales.h"
 
 #ifdef LEVEL
 

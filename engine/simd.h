@@ -127,6 +127,22 @@ static ALWAYS_INLINE vi two_sums(const int16_t *sums)
     return v_quad((const void *)sums);
 }
 
+/* Ask for the n bytes that come PREFETCH_AHEAD after w: where one column pays
+ * for all the weights, the next page is not yet on its way. */
+#define PREFETCH_AHEAD 4096
+static ALWAYS_INLINE void prefetch(const uint8_t *w, size_t n)
+{
+    for (size_t i = 0; i < n; i += 64) {
+        _mm_prefetch((const char *)w + PREFETCH_AHEAD + i, _MM_HINT_T0);
+    }
+}
+
+/* What the nibbles of the IQ4 types mean, plus 128: unsigned. */
+static ALWAYS_INLINE vi iq4_table(void)
+{
+    return v_xor(v_lanes(quant_iq4_values), v_set8(-128));
+}
+
 /* The panel through OpenBLAS for this layout, where it may pay. */
 #if LEVEL_BITS == 512
 #define BLAS_PANEL(id) NULL
@@ -146,13 +162,14 @@ static ALWAYS_INLINE vi two_sums(const int16_t *sums)
 #if TILE_COLS == 8
 #define TILE_FNS(id)                                                           \
     TILE_FN(id, 1)                                                             \
-    TILE_FN(id, 2) TILE_FN(id, 4)                                              \
-        TILE_FN(id, 8) static tile_fn *const tiles_##id[] = {                  \
-            tile_##id##_8, tile_##id##_4, tile_##id##_2, tile_##id##_1};
+    TILE_FN(id, 2)                                                             \
+    TILE_FN(id, 4) TILE_FN(id, 8) static tile_fn *const tiles_##id[] = {       \
+        tile_##id##_8, tile_##id##_4, tile_##id##_2, tile_##id##_1};
 #else
 #define TILE_FNS(id)                                                           \
     TILE_FN(id, 1)                                                             \
-    TILE_FN(id, 2) TILE_FN(id, 4) static tile_fn *const tiles_##id[] = {       \
+    TILE_FN(id, 2)                                                             \
+    TILE_FN(id, 4) static tile_fn *const tiles_##id[] = {                      \
         tile_##id##_4, tile_##id##_2, tile_##id##_1};
 #endif
 

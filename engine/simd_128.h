@@ -72,6 +72,10 @@ static ALWAYS_INLINE vi v_or(vi a, vi b)
 {
     return _mm_or_si128(a, b);
 }
+static ALWAYS_INLINE vi v_xor(vi a, vi b)
+{
+    return _mm_xor_si128(a, b);
+}
 static ALWAYS_INLINE vi v_add8(vi a, vi b)
 {
     return _mm_add_epi8(a, b);
@@ -123,6 +127,10 @@ static ALWAYS_INLINE vi v_maddubs(vi u, vi s)
 static ALWAYS_INLINE vi v_madd16(vi a, vi b)
 {
     return _mm_madd_epi16(a, b);
+}
+static ALWAYS_INLINE vi v_dot_i16(vi sum, vi a, vi b)
+{
+    return _mm_add_epi32(sum, _mm_madd_epi16(a, b));
 }
 static ALWAYS_INLINE vi v_u8_to_16(const void *p)
 {

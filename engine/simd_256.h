@@ -98,6 +98,10 @@ static ALWAYS_INLINE vi v_left32(vi x, int n)
 {
     return _mm256_slli_epi32(x, n);
 }
+static ALWAYS_INLINE vi v_signed_right32(vi x, int n)
+{
+    return _mm256_srai_epi32(x, n);
+}
 static ALWAYS_INLINE vi v_shuffle8(vi x, vi order)
 {
     return _mm256_shuffle_epi8(x, order);
@@ -149,6 +153,10 @@ static ALWAYS_INLINE vi v_i8_to_32(const void *p)
 {
     return _mm256_cvtepi8_epi32(_mm_loadl_epi64(p));
 }
+static ALWAYS_INLINE vi v_mul16(vi a, vi b)
+{
+    return _mm256_mullo_epi16(a, b);
+}
 static ALWAYS_INLINE vi v_mul32(vi a, vi b)
 {
     return _mm256_mullo_epi32(a, b);
@@ -174,6 +182,11 @@ static ALWAYS_INLINE vi v_dot_u8(vi sum, vi u, vi s)
 static ALWAYS_INLINE vi v_dot_i16(vi sum, vi a, vi b)
 {
     return _mm256_dpwssd_epi32(sum, a, b);
+}
+#else
+static ALWAYS_INLINE vi v_dot_i16(vi sum, vi a, vi b)
+{
+    return _mm256_add_epi32(sum, _mm256_madd_epi16(a, b));
 }
 #endif
 

@@ -103,6 +103,10 @@ static ALWAYS_INLINE vi v_left32(vi x, int n)
 {
     return _mm512_slli_epi32(x, (unsigned)n);
 }
+static ALWAYS_INLINE vi v_signed_right32(vi x, int n)
+{
+    return _mm512_srai_epi32(x, (unsigned)n);
+}
 static ALWAYS_INLINE vi v_shuffle8(vi x, vi order)
 {
     return _mm512_shuffle_epi8(x, order);
@@ -123,6 +127,15 @@ static ALWAYS_INLINE vi v_u8_to_32(const void *p)
 static ALWAYS_INLINE vi v_i8_to_32(const void *p)
 {
     return _mm512_cvtepi8_epi32(_mm_loadu_si128(p));
+}
+/* V_ROWS bytes to int16, each twice. */
+static ALWAYS_INLINE vi v_u8_twice(const void *p)
+{
+    return _mm512_mullo_epi32(v_u8_to_32(p), _mm512_set1_epi32(0x10001));
+}
+static ALWAYS_INLINE vi v_mul16(vi a, vi b)
+{
+    return _mm512_mullo_epi16(a, b);
 }
 static ALWAYS_INLINE vi v_mul32(vi a, vi b)
 {

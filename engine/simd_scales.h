@@ -13,26 +13,6 @@ static ALWAYS_INLINE vi six_bits(vi low, vi high)
     return v_or(v_and(low, v_set8(0x0f)), v_and(high, v_set8(0x30)));
 }
 
-/* The scales of 16 sub-blocks as int16.  pairs[i]: those of sub-blocks 2i and
- * 2i + 1 side by side; twice[j]: each row's scale of sub-block j twice. */
-struct scales_16 {
-    vi twice[16], pairs[8];
-};
-
-/* From int8 [8][row][2]. */
-static ALWAYS_INLINE void spread_scales(const int8_t *sc, struct scales_16 *s)
-{
-    static const int8_t order[16] = {0, 1, 0, 1, 4,  5,  4,  5,
-                                     8, 9, 8, 9, 12, 13, 12, 13};
-    const vi even = v_lanes(order), odd = v_add8(even, v_set8(2));
-    UNROLL
-    for (int i = 0; i < 8; i++) {
-        s->pairs[i] = v_i8_to_16(sc + 2 * V_ROWS * i);
-        s->twice[2 * i] = v_shuffle8(s->pairs[i], even);
-        s->twice[2 * i + 1] = v_shuffle8(s->pairs[i], odd);
-    }
-}
-
 /* ----------------------------------------------------------- Q4_K, Q5_K */
 
 /* sc[j][row]; m[i][row][2]: sub-blocks 2i and 2i + 1. */
@@ -93,9 +73,10 @@ static ALWAYS_INLINE void unpack_iq4_scales(const uint8_t *w, int8_t *sc)
     v_store(sc + 4 * V_ROWS, v_sub8(six_bits(v_right16(low, 4), last), offset));
 }
 
-/* ---------------------------------------------------------------- Q6_K */
+/* ---------------------------------------------------------- Q3_K, Q6_K */
 
 /* Without d: the f16 of all blocks follow the last block. */
+#define Q3_BLOCK (V_ROWS * (sizeof(struct block_q3_k) - 2))
 #define Q6_BLOCK (V_ROWS * (sizeof(struct block_q6_k) - 2))
 
 /* Part 0..3 of a half (32 weights each): four bits of ql, two of qh. */
@@ -117,7 +98,7 @@ static ALWAYS_INLINE vi scaled_sums(const vi pairs[8], const struct act_q8_k *a)
     vi sum = v_zero();
     UNROLL
     for (int i = 0; i < 8; i++) {
-        sum = v_add32(sum, v_madd16(pairs[i], two_sums(a->sum + 2 * i)));
+        sum = v_dot_i16(sum, pairs[i], two_sums(a->sum + 2 * i));
     }
     return sum;
 }
