@@ -90,15 +90,23 @@ LIBS := $(OPENBLAS_LIBS) -lprotobuf-c -ljansson -lsodium -lzmq -luv \
 # on another architecture, so no flags there.
 ifeq ($(ARCH),x86_64)
 $(OUT)/%_sse41.o $(OUT)/%_sse41.tidy: ISA_FLAGS := -msse4.1
+$(OUT)/%_sse4.o $(OUT)/%_sse4.tidy: ISA_FLAGS := -msse4.1
 $(OUT)/%_avx.o $(OUT)/%_avx.tidy: ISA_FLAGS := -mavx
 $(OUT)/%_avx2.o $(OUT)/%_avx2.tidy: ISA_FLAGS := -mavx2 -mf16c
+$(OUT)/%_avxvnni.o $(OUT)/%_avxvnni.tidy: ISA_FLAGS := -mavx2 -mf16c \
+  -mavxvnni
+$(OUT)/%_avx512vl.o $(OUT)/%_avx512vl.tidy $(OUT)/%_avx512vnni.o \
+  $(OUT)/%_avx512vnni.tidy: ISA_FLAGS := -mavx512f -mavx512bw -mavx512dq \
+  -mavx512vl -mavx512vnni -mavx2 -mf16c
 $(OUT)/%_vnni.o $(OUT)/%_vnni.tidy: ISA_FLAGS := -mavx512f -mavx512bw \
   -mavx512vl -mavx512vnni -mf16c -mfma
 endif
 # No fuzzer enters these, and clang takes minutes to instrument their unrolled
 # loops.
 ifeq ($(BUILD),fuzz)
-$(OUT)/engine/%_avx2.o: ISA_FLAGS += -fno-sanitize=all
+$(OUT)/engine/%_sse4.o $(OUT)/engine/%_avx.o $(OUT)/engine/%_avx2.o \
+  $(OUT)/engine/%_avxvnni.o $(OUT)/engine/%_avx512vl.o \
+  $(OUT)/engine/%_avx512vnni.o: ISA_FLAGS += -fno-sanitize=all
 endif
 ifeq ($(ARCH),aarch64)
 $(OUT)/%_dotprod.o $(OUT)/%_dotprod.tidy: ISA_FLAGS := \

@@ -9,8 +9,9 @@
 #endif
 
 static const char *const isa_names[ISA_END] = {
-    [ISA_REF] = "ref",
-    [ISA_AVX2] = "avx2",
+    [ISA_REF] = "ref",         [ISA_SSE4] = "sse4",
+    [ISA_AVX] = "avx",         [ISA_AVX2] = "avx2",
+    [ISA_AVXVNNI] = "avxvnni", [ISA_AVX512VNNI] = "avx512vnni",
 };
 
 const char *isa_name(enum isa isa)
@@ -28,15 +29,38 @@ bool isa_by_name(const char *name, enum isa *out)
     return false;
 }
 
+bool cpu_has_vex_vnni(void)
+{
+#if defined(__x86_64__)
+    unsigned a = 0, b, c, d;
+    return __get_cpuid_count(7, 1, &a, &b, &c, &d) != 0 && (a & 1u << 4);
+#else
+    return false;
+#endif
+}
+
 enum isa cpu_isa(void)
 {
 #if defined(__x86_64__)
     __builtin_cpu_init(); /* asks XGETBV too: only what the kernel saves */
     unsigned a, b, c = 0, d;
     const bool f16c = __get_cpuid(1, &a, &b, &c, &d) != 0 && (c & bit_F16C);
-    if (__builtin_cpu_supports("avx2") && f16c) return ISA_AVX2;
-#endif
+    if (!__builtin_cpu_supports("sse4.1") || !__builtin_cpu_supports("ssse3")) {
+        return ISA_REF;
+    }
+    if (!__builtin_cpu_supports("avx")) return ISA_SSE4;
+    if (!__builtin_cpu_supports("avx2") || !f16c) return ISA_AVX;
+    if (__builtin_cpu_supports("avx512f") &&
+        __builtin_cpu_supports("avx512bw") &&
+        __builtin_cpu_supports("avx512dq") &&
+        __builtin_cpu_supports("avx512vl") &&
+        __builtin_cpu_supports("avx512vnni")) {
+        return ISA_AVX512VNNI;
+    }
+    return cpu_has_vex_vnni() ? ISA_AVXVNNI : ISA_AVX2;
+#else
     return ISA_REF;
+#endif
 }
 
 enum status cpu_isa_wanted(enum isa *out, struct error *err)
@@ -59,7 +83,8 @@ enum status cpu_isa_wanted(enum isa *out, struct error *err)
         return ST_OK;
     }
     return error_set(err, ST_INVALID,
-                     "POTLUCK_ISA=%s is not a level; there are ref and avx2",
+                     "POTLUCK_ISA=%s is not a level; there are ref, sse4, avx, "
+                     "avx2, avxvnni and avx512vnni",
                      name);
 }
 

@@ -14,8 +14,17 @@
 #include "engine/numerics.h"
 #include "engine/quant.h"
 
-/* Ascending preference. */
-enum isa { ISA_REF, ISA_AVX2, ISA_END };
+/* Levels, ascending in what they ask for: a processor that has one can run
+ * all below it, which the kernels of each level may count on. */
+enum isa {
+    ISA_REF,        /* any processor */
+    ISA_SSE4,       /* SSE4.1, SSSE3 */
+    ISA_AVX,        /* AVX, whose integers have 128 bits */
+    ISA_AVX2,       /* AVX2, F16C */
+    ISA_AVXVNNI,    /* and 256-bit VNNI, in either encoding */
+    ISA_AVX512VNNI, /* and AVX-512 F, BW, DQ, VL, VNNI */
+    ISA_END
+};
 
 /* Columns are activation vectors ("rows" of a step); outputs are weight rows.
  *   y[c * y_stride + r] = dot(w row r, act column c)
@@ -68,6 +77,12 @@ const struct kernel *kernel_select(enum quant_type type, enum isa isa);
 
 /* What each file offers: NULL where it has none, or was not built for this
  * architecture. */
+const struct kernel *kernels_sse4(enum quant_type type);
+const struct kernel *kernels_avx(enum quant_type type);
 const struct kernel *kernels_avx2(enum quant_type type);
+/* The same code in two encodings: VEX (AVX-VNNI) and EVEX (AVX-512 VL). */
+const struct kernel *kernels_avxvnni(enum quant_type type);
+const struct kernel *kernels_avx512vl(enum quant_type type);
+const struct kernel *kernels_avx512vnni(enum quant_type type);
 
 #endif

@@ -235,6 +235,11 @@ void matmul_blas_q4_k_x1(const struct matmul_job *job)
     run(job, QUANT_Q4_K, 1);
 }
 
+void matmul_blas_q4_k_x4(const struct matmul_job *job)
+{
+    run(job, QUANT_Q4_K, 4);
+}
+
 void matmul_blas_q4_k_x8(const struct matmul_job *job)
 {
     run(job, QUANT_Q4_K, 8);
@@ -243,6 +248,11 @@ void matmul_blas_q4_k_x8(const struct matmul_job *job)
 void matmul_blas_q8_0_x1(const struct matmul_job *job)
 {
     run(job, QUANT_Q8_0, 1);
+}
+
+void matmul_blas_q8_0_x4(const struct matmul_job *job)
+{
+    run(job, QUANT_Q8_0, 4);
 }
 
 void matmul_blas_q8_0_x8(const struct matmul_job *job)

@@ -12,11 +12,14 @@
 
 #include "engine/kernels.h"
 
-/* One for each layout: canonical rows, groups of eight.  For the table
+/* One for each layout: canonical rows, groups of four and
+ * of eight.  For the table
  * entries; they need kernels_blas_usable(). */
 void matmul_blas_q4_k_x1(const struct matmul_job *job);
+void matmul_blas_q4_k_x4(const struct matmul_job *job);
 void matmul_blas_q4_k_x8(const struct matmul_job *job);
 void matmul_blas_q8_0_x1(const struct matmul_job *job);
+void matmul_blas_q8_0_x4(const struct matmul_job *job);
 void matmul_blas_q8_0_x8(const struct matmul_job *job);
 
 /* Keeps OpenBLAS from starting threads of its own.  False if it cannot be

@@ -3,12 +3,12 @@
  *
  * Depends on: quant.  Thread: any.
  *
- * A group holds R rows (8 or 16) so that one vector has the same k of every
+ * A group holds R rows (4, 8 or 16) so that one vector has the same k of every
  * row: accumulators need no horizontal sums, and one broadcast activation
  * serves R rows.  A *quad vector* is R * 4 bytes: four consecutive bytes of
  * row 0, then of row 1, ...  Bytes are never more than the canonical rows',
- * and with R = 8 every quad vector starts at a multiple of 32, with R = 16 of
- * 64, except in a last leaf shorter than 256 weights.
+ * and every quad vector starts at a multiple of its own size, except in a last
+ * leaf shorter than 256 weights.
  *
  * 32-blocks, per leaf of nb (8, in the last leaf perhaps fewer) blocks:
  *     f16 d[nb][R]      Q4_1, Q5_1: then f16 m[nb][R]
@@ -52,7 +52,7 @@
 #include "engine/quant.h"
 
 /* n (<= rows) canonical rows of k weights of the type, src_stride bytes apart,
- * into a group; missing rows become zeros.  rows: 8 or 16. */
+ * into a group; missing rows become zeros.  rows: 4, 8 or 16. */
 void pack_rows(enum quant_type type, uint32_t rows, void *group,
                const void *src, size_t src_stride, uint32_t n, uint32_t k);
 /* Row r of a group as quant_dequantize_row() gives it. */

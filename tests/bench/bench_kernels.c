@@ -164,19 +164,28 @@ static void measure(const struct kernel *kernel, const char *how,
     const double t512 =
         time_s(kernel, matmul, SOME_BYTES / (slow ? 64 : 4), COLS_MAX, &rows);
     const double m512 = 1e-9 * COLS_MAX * K * rows / t512;
-    printf("| %-9s %-4s | %6.2f | %3.0f %% | %7.2f | %7.2f |\n", kernel->name,
+    printf("| %-17s %-4s | %6.2f | %3.0f %% | %7.2f | %7.2f |\n", kernel->name,
            how, rate, 100 * rate / read, m16, m512);
     fflush(stdout);
 }
 
-int main(void)
+/* Arguments: pieces of names ("q4_k", "avx2"); all of them must be there. */
+static bool wanted(const struct kernel *kernel, int argc, char **argv)
+{
+    for (int i = 1; i < argc; i++) {
+        if (!strstr(kernel->name, argv[i])) return false;
+    }
+    return true;
+}
+
+int main(int argc, char **argv)
 {
     nm_assert_environment();
     const double read = read_rate();
     printf("reading memory: %.1f GB/s, one thread\n\n"
-           "| kernel         | GB/s   | read  | GMAC/s  | GMAC/s  |\n"
-           "|                | 1 col  |       | 16 cols | 512     |\n"
-           "|----------------|--------|-------|---------|---------|\n",
+           "| kernel                 | GB/s   | read  | GMAC/s  | GMAC/s  |\n"
+           "|                        | 1 col  |       | 16 cols | 512     |\n"
+           "|------------------------|--------|-------|---------|---------|\n",
            read);
     for (uint32_t t = 0; t < QUANT_TYPE_END; t++) {
         if (!quant_info(t)) continue;
@@ -186,6 +195,7 @@ int main(void)
                 kernel_select((enum quant_type)t, (enum isa)isa);
             if (k == last) continue;
             last = k;
+            if (!wanted(k, argc, argv)) continue;
             measure(k, "", k->matmul, read);
             if (k->matmul_blas) measure(k, "blas", k->matmul_blas, read);
         }

@@ -1,39 +1,31 @@
-/* kernels_float_avx2.c - F32, F16 and BF16: the eight lanes of NUMERICS 2.
+/* lanes_float.h - F32, F16 and BF16: the eight lanes of NUMERICS 2.
  *
  * Rows stay canonical, one a group. A leaf is one chain of additions a lane,
  * so four rows and two columns go side by side to fill the adders. */
-#include "engine/kernels_avx2.h"
+#ifndef ENGINE_LANES_FLOAT_H
+#define ENGINE_LANES_FLOAT_H
 
-#ifdef __AVX2__
+#include "engine/simd.h"
+#include "engine/simd_f8.h"
+
+#ifdef LEVEL
 
 #define ROWS_AT_ONCE 4
 #define COLS_AT_ONCE 2
 
 /* Eight weights from index i on. */
-static ALWAYS_INLINE __m256 load_eight(const uint8_t *w, uint32_t i,
-                                       enum quant_type type)
+static ALWAYS_INLINE f8 load_eight(const uint8_t *w, uint32_t i,
+                                   enum quant_type type)
 {
-    if (type == QUANT_F32) {
-        return _mm256_loadu_ps((const void *)(w + 4 * (size_t)i));
-    }
-    const __m128i half = _mm_loadu_si128((const void *)(w + 2 * (size_t)i));
-    if (type == QUANT_F16) return _mm256_cvtph_ps(half);
-    return _mm256_castsi256_ps(
-        _mm256_slli_epi32(_mm256_cvtepu16_epi32(half), 16));
-}
-
-static ALWAYS_INLINE float lanes_sum(__m256 v)
-{
-    const __m128 four =
-        _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
-    const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
-    return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+    if (type == QUANT_F32) return f8_load(w + 4 * (size_t)i);
+    const uint8_t *half = w + 2 * (size_t)i;
+    return type == QUANT_F16 ? f8_of_f16(half) : f8_of_bf16(half);
 }
 
 /* nr rows from r on times nc columns from c on. */
-static ALWAYS_INLINE void tile(const struct matmul_job *job, size_t row_bytes,
-                               uint32_t r, uint32_t c, int nr, int nc,
-                               enum quant_type type)
+static ALWAYS_INLINE void tile_float(const struct matmul_job *job,
+                                     size_t row_bytes, uint32_t r, uint32_t c,
+                                     int nr, int nc, enum quant_type type)
 {
     const uint8_t *w[ROWS_AT_ONCE];
     const float *a[COLS_AT_ONCE];
@@ -45,23 +37,22 @@ static ALWAYS_INLINE void tile(const struct matmul_job *job, size_t row_bytes,
     float stack[NM_DEPTH_MAX][ROWS_AT_ONCE][COLS_AT_ONCE];
     uint32_t top = 0;
     for (uint32_t l = 0; l < job->tree->n_leaves; l++) {
-        __m256 lane[ROWS_AT_ONCE][COLS_AT_ONCE];
+        f8 lane[ROWS_AT_ONCE][COLS_AT_ONCE];
         UNROLL
         for (int i = 0; i < nr; i++) {
             UNROLL
-            for (int n = 0; n < nc; n++) lane[i][n] = _mm256_setzero_ps();
+            for (int n = 0; n < nc; n++) lane[i][n] = f8_zero();
         }
         const uint32_t first = l * NM_LEAF, left = job->k - first;
         const uint32_t end = first + (left < NM_LEAF ? left : NM_LEAF);
         for (uint32_t k = first; k < end; k += 8) { /* both are zero-padded */
             UNROLL
             for (int i = 0; i < nr; i++) {
-                const __m256 x = load_eight(w[i], k, type);
+                const f8 x = load_eight(w[i], k, type);
                 UNROLL
                 for (int n = 0; n < nc; n++) {
-                    lane[i][n] = _mm256_add_ps(
-                        lane[i][n],
-                        _mm256_mul_ps(x, _mm256_loadu_ps(a[n] + k)));
+                    lane[i][n] =
+                        f8_add(lane[i][n], f8_mul(x, f8_load(a[n] + k)));
                 }
             }
         }
@@ -70,7 +61,7 @@ static ALWAYS_INLINE void tile(const struct matmul_job *job, size_t row_bytes,
         for (int i = 0; i < nr; i++) {
             UNROLL
             for (int n = 0; n < nc; n++) {
-                float v = lanes_sum(lane[i][n]);
+                float v = f8_sum(lane[i][n]);
                 for (uint32_t m = 1; m <= merges; m++) {
                     /* the tree pops only what was pushed:
                      * NOLINTNEXTLINE(clang-analyzer-core.*) */
@@ -88,9 +79,9 @@ static ALWAYS_INLINE void tile(const struct matmul_job *job, size_t row_bytes,
     }
 }
 
-static ALWAYS_INLINE void matmul(const struct matmul_job *job,
-                                 const struct kernel *kernel,
-                                 enum quant_type type)
+static ALWAYS_INLINE void matmul_float(const struct matmul_job *job,
+                                       const struct kernel *kernel,
+                                       enum quant_type type)
 {
     const size_t row_bytes = kernel_group_bytes(kernel, job->k);
     const uint32_t end =
@@ -105,21 +96,22 @@ static ALWAYS_INLINE void matmul(const struct matmul_job *job,
         for (; r + ROWS_AT_ONCE <= end; r += ROWS_AT_ONCE) {
             uint32_t c = first;
             for (; c + 2 <= c_end; c += 2) {
-                tile(job, row_bytes, r, c, ROWS_AT_ONCE, 2, type);
+                tile_float(job, row_bytes, r, c, ROWS_AT_ONCE, 2, type);
             }
-            if (c < c_end) tile(job, row_bytes, r, c, ROWS_AT_ONCE, 1, type);
+            if (c < c_end)
+                tile_float(job, row_bytes, r, c, ROWS_AT_ONCE, 1, type);
         }
         for (; r < end; r++) {
             for (uint32_t c = first; c < c_end; c++) {
-                tile(job, row_bytes, r, c, 1, 1, type);
+                tile_float(job, row_bytes, r, c, 1, 1, type);
             }
         }
     }
 }
 
 /* A row and zeros up to the group's end: vectors reach over the row's. */
-static void pack(const struct kernel *kernel, void *group, const void *src,
-                 uint32_t n, uint32_t k)
+static void pack_float(const struct kernel *kernel, void *group,
+                       const void *src, uint32_t n, uint32_t k)
 {
     const size_t bytes = n ? (size_t)quant_row_bytes(kernel->type, k) : 0;
     memcpy(group, src, bytes);
@@ -127,15 +119,16 @@ static void pack(const struct kernel *kernel, void *group, const void *src,
 }
 
 #define FLOAT_KERNEL(TYPE, id, text)                                           \
+    static const struct kernel kernel_##id;                                    \
     static void matmul_##id(const struct matmul_job *job)                      \
     {                                                                          \
-        matmul(job, &kernel_##id##_avx2, TYPE);                                \
+        matmul_float(job, &kernel_##id, TYPE);                                 \
     }                                                                          \
     static void pack_##id(void *group, const void *src, size_t src_stride,     \
                           uint32_t n, uint32_t k)                              \
     {                                                                          \
         (void)src_stride; /* a group is one row */                             \
-        pack(&kernel_##id##_avx2, group, src, n, k);                           \
+        pack_float(&kernel_##id, group, src, n, k);                            \
     }                                                                          \
     static void unpack_##id(const void *group, uint32_t r, uint32_t k,         \
                             float *dst)                                        \
@@ -143,19 +136,20 @@ static void pack(const struct kernel *kernel, void *group, const void *src,
         (void)r;                                                               \
         quant_dequantize_row(TYPE, group, dst, k);                             \
     }                                                                          \
-    const struct kernel kernel_##id##_avx2 = {                                 \
-        .name = text " avx2",                                                  \
+    static const struct kernel kernel_##id = {                                 \
+        .name = text " " LEVEL_NAME,                                           \
         .type = (TYPE),                                                        \
-        .isa = ISA_AVX2,                                                       \
+        .isa = LEVEL,                                                          \
         .act = ACT_F32,                                                        \
         .rows = 1,                                                             \
         .pack = pack_##id,                                                     \
         .unpack_row = unpack_##id,                                             \
         .matmul = matmul_##id,                                                 \
-    }
+    };
 
-FLOAT_KERNEL(QUANT_F32, f32, "f32");
-FLOAT_KERNEL(QUANT_F16, f16, "f16");
-FLOAT_KERNEL(QUANT_BF16, bf16, "bf16");
+FLOAT_KERNEL(QUANT_F32, f32, "f32")
+FLOAT_KERNEL(QUANT_F16, f16, "f16")
+FLOAT_KERNEL(QUANT_BF16, bf16, "bf16")
 
+#endif
 #endif
