@@ -223,8 +223,11 @@ static struct ji_value global_raise(struct ji *c, const struct ji_args *a)
     if (!ji_bind(c, "raise_exception", a, "message", p)) return ji_none();
     const struct ji_str *text = ji_to_str(c, p[0]);
     if (!text) return ji_none();
-    const int n = text->len < 239 ? (int)text->len : 239;
     c->line = 0;
+    if (text->len == 0 || !text->data[0]) {
+        return ji_fail(c, ST_INVALID, "the chat template refuses the messages");
+    }
+    const int n = text->len < 239 ? (int)text->len : 239;
     return ji_fail(c, ST_INVALID, "%.*s", n, text->data);
 }
 

@@ -242,7 +242,8 @@ static bool text_float(struct ji *c, struct ji_value v, double *out)
 
 static bool float_int(double f, int64_t *out)
 {
-    if (!(f > -0x1p63 && f < 0x1p63)) return false;
+    const double two_63 = 9223372036854775808.0;
+    if (!(f > -two_63 && f < two_63)) return false;
     *out = (int64_t)f;
     return true;
 }

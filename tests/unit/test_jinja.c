@@ -142,6 +142,8 @@ static const struct {
     {"{{ 1 % 0 }}", ST_INVALID, "division by zero"},
     {"{{ nothing.at.all }}", ST_INVALID, "\"nothing\" is undefined"},
     {"{{ raise_exception('a\nb') }}", ST_INVALID, "a b"},
+    {"{{ raise_exception('') }}", ST_INVALID, "refuses the messages"},
+    {"{{ raise_exception('\\0a') }}", ST_INVALID, "refuses the messages"},
     {"{{ strftime_now('%Q') }}", ST_UNSUPPORTED, "%Q"},
     /* time, memory, stack */
     {"{% for i in range(99999999999) %}{% endfor %}", ST_TOO_LARGE,
