@@ -49,6 +49,12 @@ static struct ji_value add_lists(struct ji *c, struct ji_value a,
 
 static struct ji_value repeat(struct ji *c, struct ji_value v, int64_t n)
 {
+    /* refused at once, not item by item */
+    const size_t len = v.kind == JI_STRING ? v.s->len : v.list->n;
+    if (len && n > (int64_t)(JINJA_OUTPUT_MAX / len)) {
+        return ji_fail(c, ST_TOO_LARGE, "%zu of anything, %lld times", len,
+                       (long long)n);
+    }
     if (v.kind == JI_STRING) {
         struct ji_out o = {0};
         for (int64_t i = 0; i < n && v.s->len && ji_tick(c, 1); i++) {
