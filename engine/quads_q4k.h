@@ -60,8 +60,12 @@ static ALWAYS_INLINE void tile_45(const struct matmul_job *job,
         UNROLL
         for (int n = 0; n < nc; n++) sum[n] = v_zero();
         if (nc == 1) prefetch(w, block);
-        UNROLL
-        for (int i = 0; i < 4; i++) pair_45(w, &s, i, a, nc, five, sum);
+        if (five) { /* whose shifts are better constants */
+            UNROLL
+            for (int i = 0; i < 4; i++) pair_45(w, &s, i, a, nc, true, sum);
+        } else {
+            for (int i = 0; i < 4; i++) pair_45(w, &s, i, a, nc, false, sum);
+        }
         vi m[4];
         UNROLL
         for (int i = 0; i < 4; i++) m[i] = v_u8_to_16(s.m + 2 * V_ROWS * i);

@@ -9,18 +9,18 @@
 
 #ifdef LEVEL
 
-/* Scale j to int32, from int16 pairs[j / 2]. */
-static ALWAYS_INLINE vi scale_32(const vi *pairs, int j)
+/* Scale j to int32, from int8 [8][row][2]. */
+static ALWAYS_INLINE vi scale_32(const int8_t *scales, int j)
 {
-    const vi x = pairs[j / 2];
+    const vi x = v_i8_to_16(scales + 2 * V_ROWS * (j / 2));
     return v_signed_right32(j % 2 ? x : v_left32(x, 16), 16);
 }
 
 /* sum[] += acc[][] * scales j and j + 4. */
-static ALWAYS_INLINE void add_scaled(const vi *pairs, int j,
+static ALWAYS_INLINE void add_scaled(const int8_t *scales, int j,
                                      vi acc[2][TILE_COLS], int nc, vi *sum)
 {
-    const vi first = scale_32(pairs, j), second = scale_32(pairs, j + 4);
+    const vi first = scale_32(scales, j), second = scale_32(scales, j + 4);
     UNROLL
     for (int n = 0; n < nc; n++) {
         sum[n] = v_add32(sum[n], v_add32(v_mul32(acc[0][n], first),
@@ -30,8 +30,8 @@ static ALWAYS_INLINE void add_scaled(const vi *pairs, int j,
 
 /* Of half h, parts p and p + 2: weights 16u .. 16u + 15 of each, added to
  * sum[].  w: the quad vectors. */
-static ALWAYS_INLINE void parts_q6(const uint8_t *w, const vi *pairs, int h,
-                                   int u, int p,
+static ALWAYS_INLINE void parts_q6(const uint8_t *w, const int8_t *scales,
+                                   int h, int u, int p,
                                    const struct act_q8_k *const *a, int nc,
                                    vi *sum)
 {
@@ -51,12 +51,12 @@ static ALWAYS_INLINE void parts_q6(const uint8_t *w, const vi *pairs, int h,
             acc[1][n] = v_dot_u8(acc[1][n], y, v_quad(q + 64));
         }
     }
-    add_scaled(pairs, 8 * h + 2 * p + u, acc, nc, sum);
+    add_scaled(scales, 8 * h + 2 * p + u, acc, nc, sum);
 }
 
 /* The same of Q3_K. */
-static ALWAYS_INLINE void parts_q3(const uint8_t *w, const vi *pairs, int h,
-                                   int u, int p,
+static ALWAYS_INLINE void parts_q3(const uint8_t *w, const int8_t *scales,
+                                   int h, int u, int p,
                                    const struct act_q8_k *const *a, int nc,
                                    vi *sum)
 {
@@ -81,7 +81,7 @@ static ALWAYS_INLINE void parts_q3(const uint8_t *w, const vi *pairs, int h,
             acc[1][n] = v_dot_u8(acc[1][n], y, v_quad(q + 64));
         }
     }
-    add_scaled(pairs, 8 * h + 2 * p + u, acc, nc, sum);
+    add_scaled(scales, 8 * h + 2 * p + u, acc, nc, sum);
 }
 
 /* scales: int8 [8][row][2]; offset: 2^shift. */
@@ -89,25 +89,23 @@ static ALWAYS_INLINE void sums_16(const int8_t *scales, const uint8_t *w,
                                   const struct act_q8_k *const *a, int nc,
                                   bool three, vi *sum)
 {
-    vi pairs[8];
-    UNROLL
-    for (int i = 0; i < 8; i++) pairs[i] = v_i8_to_16(scales + 2 * V_ROWS * i);
     UNROLL
     for (int n = 0; n < nc; n++) sum[n] = v_zero();
-    UNROLL
     for (int h = 0; h < 2; h++) {
-        UNROLL
         for (int u = 0; u < 2; u++) {
             UNROLL
             for (int p = 0; p < 2; p++) {
                 if (three) {
-                    parts_q3(w, pairs, h, u, p, a, nc, sum);
+                    parts_q3(w, scales, h, u, p, a, nc, sum);
                 } else {
-                    parts_q6(w, pairs, h, u, p, a, nc, sum);
+                    parts_q6(w, scales, h, u, p, a, nc, sum);
                 }
             }
         }
     }
+    vi pairs[8];
+    UNROLL
+    for (int i = 0; i < 8; i++) pairs[i] = v_i8_to_16(scales + 2 * V_ROWS * i);
     UNROLL
     for (int n = 0; n < nc; n++) {
         sum[n] =

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "engine/cpu.h"
 #include "engine/runner.h"
 #include "tests/lib/cli.h"
 
@@ -223,9 +224,14 @@ static void the_machine_does_not_decide(void **state)
         snprintf(value, sizeof value, "%d", b);
         same_answer(&logits, &tokens, CLI(ANSWER, "--batch", value));
     }
+    for (enum isa isa = ISA_REF; isa <= cpu_isa(); isa++) {
+        char env[32];
+        snprintf(env, sizeof env, "POTLUCK_ISA=%s", isa_name(isa));
+        struct command level = {.env = (const char *const[]){env, NULL}};
+        same_answer(&logits, &tokens, CLI_WITH(level, ANSWER));
+    }
     struct command ref = {.env =
                               (const char *const[]){"POTLUCK_ISA=ref", NULL}};
-    same_answer(&logits, &tokens, CLI_WITH(ref, ANSWER));
     same_answer(&logits, &tokens, CLI_WITH(ref, ANSWER, "--batch=9"));
     same_answer(&logits, &tokens, CLI(ANSWER, "--blas", "never"));
     same_answer(&logits, &tokens, CLI(ANSWER, "--blas", "always"));

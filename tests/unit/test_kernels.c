@@ -17,7 +17,7 @@
 #include "engine/kernels.h"
 #include "engine/kernels_blas.h"
 
-#define ROWS_MAX 17
+#define ROWS_MAX 33 /* two groups of sixteen and one row */
 #define COLS_MAX 33
 #define K_MAX    4096
 #define CANARY   0x7fc0deadu
@@ -31,6 +31,7 @@ enum weights {
     W_ZERO,     /* blocks of zeros */
     W_MIXED,    /* one of the above per block */
     W_INFINITE, /* some f16 scales are infinite or NaN */
+    W_REAL,     /* as the quantizer makes them of a bell curve with outliers */
     W_END
 };
 enum acts {
@@ -63,6 +64,7 @@ static uint16_t random_scale(enum weights w)
     case W_ALL_ONES:
     case W_LOWEST:
     case W_MIXED:
+    case W_REAL:
     case W_END:
         break;
     }
@@ -108,12 +110,29 @@ static void fill_float_row(enum quant_type type, enum weights w, uint8_t *row,
     }
 }
 
+static void fill_real_row(enum quant_type type, uint8_t *row, uint32_t k)
+{
+    static float x[K_MAX];
+    for (uint32_t i = 0; i < k; i++) {
+        x[i] = 0;
+        for (int n = 0; n < 4; n++) {
+            x[i] += 0.02f * (float)(rng_unit(rng_u64(&rng)) - 0.5);
+        }
+        if (rng_below(&rng, 64) == 0) x[i] *= 9;
+    }
+    quant_quantize_row(type, x, row, k);
+}
+
 static void fill_row(enum quant_type type, enum weights w, uint8_t *row,
                      uint32_t k)
 {
     const struct quant_info *info = quant_info(type);
     if (info->block == 1) {
         fill_float_row(type, w, row, k);
+        return;
+    }
+    if (w == W_REAL) {
+        fill_real_row(type, row, k);
         return;
     }
     for (uint32_t b = 0; b < k / info->block; b++, row += info->block_bytes) {
@@ -350,6 +369,24 @@ static void check_problem(const struct problem *p, bool every_size)
     }
 }
 
+/* Each level that this machine has brings kernels of its own for every
+ * quantized type, so that the tests below compare what they say. */
+static void test_table(void **state)
+{
+    (void)state;
+    for (size_t t = 0; t < COUNT_OF(types); t++) {
+        const bool quantized = quant_info(types[t])->block > 1;
+        for (enum isa isa = ISA_REF; isa <= cpu_isa(); isa++) {
+            const struct kernel *k = kernel_select(types[t], isa);
+            const enum isa want = quantized || isa < ISA_AVX2 ? isa : ISA_AVX2;
+            assert_int_equal(k->type, types[t]);
+            assert_int_equal(k->isa, want);
+            assert_non_null(strstr(k->name, isa_name(want)));
+            assert_int_equal(k->act, act_kind_of(types[t]));
+        }
+    }
+}
+
 static void test_sizes(void **state)
 {
     (void)state;
@@ -541,9 +578,10 @@ static void test_error_bound(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_sizes),        cmocka_unit_test(test_extremes),
-        cmocka_unit_test(test_blas_panels),  cmocka_unit_test(test_tune),
-        cmocka_unit_test(test_nan_surfaces), cmocka_unit_test(test_error_bound),
+        cmocka_unit_test(test_table),       cmocka_unit_test(test_sizes),
+        cmocka_unit_test(test_extremes),    cmocka_unit_test(test_blas_panels),
+        cmocka_unit_test(test_tune),        cmocka_unit_test(test_nan_surfaces),
+        cmocka_unit_test(test_error_bound),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
