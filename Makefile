@@ -344,6 +344,12 @@ fuzz-replay-run: $(REPLAYS)
 arm64:
 	@$(MAKE) --no-print-directory BUILD=arm64 objects
 
+## conformance: against llama.cpp itself; MODULES=DIR with node-llama-cpp
+.PHONY: conformance
+conformance: $(TOOLS) $(OUT)/tests/golden/test_conformance
+	@POTLUCK_BUILD=$(OUT) sh tests/golden/conformance.sh \
+	  $(or $(MODULES),$(NODE_PATH))
+
 ## bench: tables of speed (release build)
 bench: $(EXES) $(TOOLS) $(BENCHES)
 	@POTLUCK_BUILD=$(OUT) sh tests/bench/run.sh

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Record every file of tests/golden/oracle anew (see record_oracle.mjs).
+# Record the files of test_oracle in tests/golden/oracle anew (see
+# record_oracle.mjs); record_conformance.sh has those of test_conformance.
 #
 #   make tools, then: tests/golden/record_all.sh NODE_MODULES [TOOLS_DIR]
 #
@@ -33,12 +34,9 @@ record() {
 }
 
 record moe-f32 0.06 32 tiny-moe
-record moe-q4_k 0.06 16 tiny-moe type=Q4_K
 record moe-q4_k_m 0.06 16 tiny-moe type=q4_k_m
-for type in F32 F16 BF16 Q8_0 Q4_0 Q4_1 Q4_K Q6_K q4_k_m; do
-    name=dense-$(echo "$type" | tr '[:upper:]' '[:lower:]')
-    record "$name" 0 16 tiny-dense "type=$type"
-done
+record dense-f32 0 16 tiny-dense
+record dense-q4_k_m 0 16 tiny-dense type=q4_k_m
 record dense-tied-f32 0 16 tiny-dense tied=1
 record dense-rope_freqs 0 16 tiny-dense head_dim=64 n_head_kv=2 \
     rope_base=500000 rope_factor=8

@@ -179,7 +179,8 @@ static const struct {
     FIELD(window, false),     FIELD(n_ctx_orig, false),
     FIELD(bias, false),       FIELD(rope_scale, true),
     FIELD(attn_cap, true),    FIELD(final_cap, true),
-    FIELD(qk_gain, true),
+    FIELD(qk_gain, true),     FIELD(eps, true),
+    FIELD(branch_gain, true),
 };
 
 static const char *const role_names[] = {
@@ -449,6 +450,12 @@ static double post_norm(const struct gen_model *m)
     return m->tied ? 8 * (double)m->head_gain : root((double)m->n_embd);
 }
 
+/* What the preset's gains are multiplied with. */
+static double branch(const struct gen_model *m)
+{
+    return m->branch_gain > 0 ? (double)m->branch_gain : 1;
+}
+
 static void experts(struct gen_tensor *t, const struct gen_model *m)
 {
     t->n_dims = 3;
@@ -585,7 +592,7 @@ static void layer_tensor(const struct gen_model *m, uint32_t layer,
         break;
     case P_O:
         matrix(t, m, GEN_ATTN, n_q, n_embd,
-               gain_o / (root((double)n_q) * depth));
+               branch(m) * gain_o / (root((double)n_q) * depth));
         break;
     case P_ROUTER:
         matrix(t, m, GEN_NORM, n_embd, m->n_expert,
@@ -597,7 +604,7 @@ static void layer_tensor(const struct gen_model *m, uint32_t layer,
         break;
     case P_DOWN:
         matrix(t, m, GEN_FFN_DOWN, n_ff, n_embd,
-               gain_down / (root((double)n_ff) * depth));
+               branch(m) * gain_down / (root((double)n_ff) * depth));
         break;
     case P_END:
         break;

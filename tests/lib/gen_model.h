@@ -60,6 +60,8 @@ struct gen_model {
     uint32_t more_bits;  /* 1: attn_v and ffn_down of the layers that
                             llama.cpp's q4_k_m favours become Q6_K       */
     float rope_base;
+    float eps;         /* of the norms; 0: 1e-5                        */
+    float branch_gain; /* what layers add to the residual; 0: 1           */
     float rope_factor; /* rope_freqs rise from 1 to it; 0: none        */
     float head_gain;   /* standard deviation of the logits             */
     float router_gain; /* standard deviation of the router's logits    */

@@ -79,7 +79,8 @@ static void put_model_keys(struct gguf_writer *w, const struct gen_model *m)
     put_u32(w, m, "feed_forward_length", m->n_ff);
     put_u32(w, m, "attention.head_count", m->n_head);
     put_u32(w, m, "attention.head_count_kv", m->n_head_kv);
-    put_f32(w, m, "attention.layer_norm_rms_epsilon", 1e-5f);
+    put_f32(w, m, "attention.layer_norm_rms_epsilon",
+            m->eps > 0 ? m->eps : 1e-5f);
     /* Real files carry the head's size only where it does not follow. */
     if (m->head_dim * m->n_head != m->n_embd) {
         put_u32(w, m, "attention.key_length", m->head_dim);

@@ -535,7 +535,7 @@ static double experts(struct naive *n, const struct layer *l,
         if (mistake == NAIVE_SWAP_EXPERTS && e < 2) e = 1 - e;
         feed_forward(n, l, e, weight[j] / sum);
     }
-    return n->n_expert_used < n->n_expert ? last - first : 1;
+    return n->n_expert_used < n->n_expert ? log(last / first) : 1;
 }
 
 void naive_eval(struct naive *n, uint32_t pos, uint32_t token,

@@ -31,9 +31,9 @@ uint32_t naive_n_vocab(const struct naive *n);
 
 /* The token at position pos (< n_ctx), after those at 0 .. pos - 1 of earlier
  * calls; a position may be tried again with another token.  logits:
- * [n_vocab].  margin (may be NULL): the least gap over all layers between
- * the softmax probability of the last expert chosen and the first that was
- * not; 1 for dense models.  token must be below n_vocab. */
+ * [n_vocab].  margin (may be NULL): by how much the router's logit of the
+ * last expert chosen leads that of the first not chosen, the least of all
+ * layers; 1 for dense models.  token must be below n_vocab. */
 void naive_eval(struct naive *n, uint32_t pos, uint32_t token,
                 enum naive_mistake mistake, float *logits, double *margin);
 

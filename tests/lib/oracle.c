@@ -71,6 +71,12 @@ static enum status run_init(struct oracle *o, size_t n_tokens,
     return o->n_tokens ? ST_OK : error_set(err, ST_NO_MEMORY, "a run");
 }
 
+/* Absent: 0. */
+static double number_of(const json_t *file, const char *key)
+{
+    return json_number_value(json_object_get(file, key));
+}
+
 static enum status read_recorded(struct oracle *o, const json_t *file,
                                  struct error *err)
 {
@@ -82,6 +88,12 @@ static enum status read_recorded(struct oracle *o, const json_t *file,
     if (json_array_size(top) != o->n_tokens) return bad(err, "top");
     for (uint32_t i = 0; i < o->n_tokens && st == ST_OK; i++) {
         st = read_row(json_array_get(top, i), &o->rows[i], err);
+    }
+    const json_t *rest = json_object_get(file, "rest");
+    if (st != ST_OK || !rest) return st;
+    if (json_array_size(rest) != o->n_tokens) return bad(err, "rest");
+    for (uint32_t i = 0; i < o->n_tokens; i++) {
+        o->rows[i].rest = json_number_value(json_array_get(rest, i));
     }
     return st;
 }
@@ -121,6 +133,9 @@ static enum status read_recipe(struct oracle_file *f, const json_t *file,
     f->hash = strtoull(hash, &end, 16);
     if (*end || end == hash) return bad(err, "model.fnv1a");
     snprintf(f->model, sizeof f->model, "%s", preset);
+    f->mean_top1 = number_of(file, "mean_top1");
+    f->own_kl = number_of(file, "own_kl");
+    f->least_margin = number_of(file, "least_margin");
     enum status st = gen_model_preset(&f->recipe, preset, err);
     for (size_t i = 0; i < json_array_size(set) && st == ST_OK; i++) {
         const char *s = json_string_value(json_array_get(set, i));

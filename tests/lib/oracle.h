@@ -21,6 +21,7 @@ struct oracle_entry {
 struct oracle_row {
     uint32_t n;               /* 0: nothing recorded at this position */
     struct oracle_entry *top; /* most probable first */
+    double rest;              /* ln of the other tokens' mass; 0: not said */
 };
 
 /* One teacher-forced run: rows[i] is the answer after tokens[0 .. i]. */
@@ -36,6 +37,12 @@ struct oracle_file {
     char model[128];         /* greedy: the file's name; else the preset  */
     struct gen_model recipe; /* n_layer 0 for greedy files                */
     uint64_t hash;           /* gen_file_hash of the generated model      */
+    /* of conformance records; 0 where the file does not say */
+    double mean_top1;    /* mean probability of the first token           */
+    double own_kl;       /* mean KL divergence of llama.cpp's batch 1 from
+                            its batch 512, which is what is recorded      */
+    double least_margin; /* ln p of the last expert chosen over that of the
+                            next, the least of any position and layer     */
 };
 
 /* Either kind.  ST_IO, ST_INVALID (names what is missing), ST_NO_MEMORY. */

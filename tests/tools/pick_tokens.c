@@ -19,9 +19,9 @@ static void usage(FILE *f)
 {
     fputs("pick_tokens MODEL.gguf [N] [SEED] [MARGIN]\n\n"
           "Prints N (48) random token ids, the first <s> (1) if possible, such "
-          "that at each\nposition and in each layer the last expert chosen is "
-          "more probable than the next\nby more than MARGIN (0.05).  The least "
-          "margin found goes to stderr.\n",
+          "that at each\nposition and in each layer the router's logit of the "
+          "last expert chosen leads the\nnext one's by more than MARGIN (0.05)."
+          "  The least lead found goes to stderr.\n",
           f);
 }
 
