@@ -142,7 +142,7 @@ static void test_survives_every_failed_allocation(void **state)
 static struct oracle_diff compare(float a, float b, float c, double gap)
 {
     struct oracle_entry top[] = {{0, log(0.5)}, {2, log(0.25)}, {1, log(0.25)}};
-    struct oracle_row row = {3, top};
+    struct oracle_row row = {.n = 3, .top = top};
     uint32_t token = 1;
     const struct oracle o = {1, &token, &row};
     struct oracle_diff d = {.gap = gap};
