@@ -79,15 +79,20 @@ static uint32_t number(const struct gguf *g, const char *key)
 
 /* --------------------------------------------------------------- every type */
 
+static bool key_begins(struct gguf_str key, const char *with)
+{
+    const size_t n = strlen(with);
+    return key.len >= n && memcmp(key.data, with, n) == 0;
+}
+
 /* Keys that stay are there with their values, as far as their order goes. */
 static void check_keys(const struct gguf *in, const struct gguf *out)
 {
     uint32_t o = 0;
     for (uint32_t i = 0; i < gguf_n_keys(in); i++) {
         const struct gguf_str key = gguf_key(in, i, NULL);
-        if (memcmp(key.data, "split.", 6) == 0 ||
-            memcmp(key.data, "general.file_type", key.len) == 0 ||
-            memcmp(key.data, "general.quantization_version", key.len) == 0) {
+        if (key_begins(key, "split.") || key_begins(key, "general.file_type") ||
+            key_begins(key, "general.quantization_version")) {
             continue;
         }
         const struct gguf_str same = gguf_key(out, o++, NULL);
