@@ -25,6 +25,15 @@ FRAMES = [
     "Sorry to ask, but {l}", "I forgot: {l}", "Okay, {l}", "And {l}",
 ]
 
+# Something said before the question.
+LEADS = [
+    "I am new to this. {q}", "Somebody told me about you. {q}", "I read about it today. {q}",
+    "We talked about it at school. {q}", "There is one thing I do not know. {q}",
+    "That is interesting. {q}", "I am writing a text for my class. {q}", "Let us go on. {q}",
+    "Here is an easy one. {q}", "Thank you for your help. {q}", "In a few words, please. {q}",
+    "Say it in one sentence. {q}", "Actually, {l}", "Tell me in one sentence: {l}",
+]
+
 # Asking for the meaning of a term. {t}: with its article; {b}: without.
 MEANINGS = [
     "What is {t}?", "What is {t}?", "what is {t}", "What is {t}, please?",
@@ -98,7 +107,7 @@ def framed(q):
     if not q.endswith("?") or q.count(".") + q.count("?") > 1:
         return [q, q.lower(), "Hello! " + q, "Please help me. " + q,
                 "I have a question. " + q, q + " Thank you!"]
-    return [f.format(q=q, l=lower_first(q), n=q[:-1]) for f in FRAMES]
+    return [f.format(q=q, l=lower_first(q), n=q[:-1]) for f in FRAMES + LEADS]
 
 
 def pair_entries():

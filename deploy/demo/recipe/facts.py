@@ -195,11 +195,20 @@ FACTS = [
     ("potluck-why", "memory|large", [
         "Why would I use potluck?", "What is potluck good for?",
         "Why do people put computers in a pool?",
-        "What is the use of potluck?", "What can I do with potluck?"],
+        "What is the use of potluck?", "What can I do with potluck?",
+        "What is potluck for?", "Why was potluck made?", "What does potluck do for me?",
+        "What do I get from potluck?", "What problem does potluck solve?",
+        "What do people use potluck for?", "I have never used potluck. What does it do?",
+        "We have downloaded potluck. What can it do for us?",
+        "Potluck runs on my computer now. What is it good for?"],
      ["One old computer has too little memory for a large model. With potluck, several of them share the model, so it fits."]),
     ("potluck-pc", "old|ordinary", [
         "What kind of computers does potluck need?", "Which computers can join potluck?",
-        "Can old computers join a potluck pool?", "What hardware does potluck run on?"],
+        "Can old computers join a potluck pool?", "What hardware does potluck run on?",
+        "Is an old computer good enough for the pool?", "Can I use my old laptop in a pool?",
+        "May a slow computer be part of the pool?", "Would a ten years old computer be of any help?",
+        "Are old machines welcome in a pool?", "My laptop is old. Can it still join?",
+        "Could we use the old machines of our school?", "Do the computers of a pool have to be new?"],
      ["Ordinary computers will do, even old ones. Each needs some free memory and a network cable."]),
     ("potluck-gpu", "no", [
         "Does potluck need a graphics card?", "Do I need a graphics card for potluck?",
@@ -207,7 +216,13 @@ FACTS = [
      ["No. Potluck runs on ordinary processors and needs no graphics card."]),
     ("potluck-lose", "another|rest", [
         "What happens when a worker goes away?", "What does potluck do if a worker stops?",
-        "What if one computer of the pool is switched off?", "What happens if a worker fails?"],
+        "What if one computer of the pool is switched off?", "What happens if a worker fails?",
+        "A worker was turned off. What does the pool do?", "One of our computers has crashed. What happens next?",
+        "I have pulled the plug of a worker. Is everything lost?",
+        "What does the coordinator do when it loses a worker?",
+        "Somebody closed the lid of a laptop that was a worker. What happens?",
+        "Can the pool go on when a worker is gone?", "What becomes of the answer if a worker is switched off?",
+        "A computer of the pool is gone. What now?"],
      ["The coordinator notices it, makes a new plan for the rest of the pool and goes on with the answer."]),
     ("potluck-join", "join", [
         "How do I add a computer to the pool?", "How does a new worker get into the pool?",

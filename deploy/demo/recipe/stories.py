@@ -159,8 +159,11 @@ def make_story(rng, plot=None, want=None):
     _, moral, _, beats = PLOTS[plot]
     s = make_slots(rng, plot, want)
     opening = fill(pick(rng, rng.choice(OPENINGS)), s)
-    parts = [opening, fill(pick(rng, rng.choice(ABOUT)), s)]
-    parts.append(fill(pick(rng, introduce_friend(beats, s)), s))
+    about = fill(pick(rng, rng.choice(ABOUT)), s)
+    friend = fill(pick(rng, introduce_friend(beats, s)), s)
+    # some stories begin at once, and say later who the friend is
+    at_once = rng.random() < 0.3
+    parts = [opening] if at_once else [opening, about, friend]
     if plot in WEATHER_FITS:
         weather = rng.choice(WEATHER)
     else:
@@ -171,8 +174,11 @@ def make_story(rng, plot=None, want=None):
         part = fill(pick(rng, beat.lstrip("/")), s)
         if first and weather:
             part = part + " " + fill(pick(rng, weather), s)
+        if first and at_once and friend:
+            part = part + " " + friend
+        begins = beat.startswith("/") and not (first and at_once)
         first = False
-        text += ("\n" if beat.startswith("/") else " ") + part
+        text += ("\n" if begins else " ") + part
     text += " " + fill(rng.choice(words.MORALS[moral]), s)
     close = rng.choice(CLOSE)
     if close:

@@ -150,6 +150,7 @@ def parse():
     p.add_argument("vocab")
     p.add_argument("checkpoints")
     p.add_argument("--steps", type=int, default=4000)
+    p.add_argument("--begin", help="begin with the weights of this checkpoint")
     p.add_argument("--minutes", type=float, default=1e9,
                    help="stop (with a checkpoint) after this long")
     p.add_argument("--tokens", type=int, default=2560,
@@ -172,8 +173,10 @@ def parse():
     return p.parse_args()
 
 
-def load(path, model, optimizer):
+def load(path, begin, model, optimizer):
     if not os.path.exists(path):
+        if begin:
+            model.load_state_dict(torch.load(begin)["model"])
         return 0, 0.0
     state = torch.load(path)
     model.load_state_dict(state["model"])
@@ -195,7 +198,7 @@ def train(worker, a, together, tokenizer, kinds, tests):
          {"params": [p for p in parameters if p.dim() < 2],
           "weight_decay": 0.0}], lr=a.lr, betas=(0.9, 0.98))
     path = os.path.join(a.checkpoints, "last.pt")
-    step, seconds = load(path, model, optimizer)
+    step, seconds = load(path, a.begin, model, optimizer)
     together.barrier.wait()  # before anyone replaces last.pt
     log, out = None, None
     if worker == 0:
