@@ -59,9 +59,10 @@ enum status spawn_find_data(char path[SPAWN_PATH_BYTES],
         if (k > 0 && k < SPAWN_PATH_BYTES && access(path, R_OK) == 0)
             return ST_OK;
     }
-    const char *name = strrchr(places[0], '/');
+    const char *want = places[0] ? places[0] : "a file";
+    const char *name = strrchr(want, '/');
     return error_set(err, ST_NOT_FOUND, "%s is not with potluck in %.200s",
-                     name ? name + 1 : places[0], self);
+                     name ? name + 1 : want, self);
 }
 
 enum status spawn_become(const char *name, char **argv, struct error *err)

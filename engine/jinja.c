@@ -150,7 +150,7 @@ enum status jinja_parse(struct jinja **out, const char *source, size_t n,
         c.line = 0;
         ji_fail(&c, ST_NO_MEMORY, "chat template: %zu bytes", sizeof *t);
     }
-    if (c.st != ST_OK) {
+    if (c.st != ST_OK || !t) {
         arena_fini(&c.arena);
         return c.st;
     }

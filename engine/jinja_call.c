@@ -271,7 +271,7 @@ static size_t format_time(char kind, const struct tm *tm, char *text, size_t n)
 
 static struct ji_value global_strftime(struct ji *c, const struct ji_args *a)
 {
-    struct ji_value p[JI_PARAMS_MAX];
+    struct ji_value p[JI_PARAMS_MAX] = {{.kind = JI_ABSENT}};
     struct ji_out o = {0};
     struct tm tm;
     const time_t now = (time_t)c->now;

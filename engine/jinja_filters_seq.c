@@ -331,7 +331,7 @@ static struct ji_value f_map(struct ji *c, struct ji_value v,
     if (a->n_pos == 0 && a->n_kw == 0) {
         return ji_fail(c, ST_INVALID, "map needs a filter or attribute=");
     }
-    for (size_t i = 0; c->st == ST_OK && i < l->n; i++) {
+    for (size_t i = 0; c->st == ST_OK && l && i < l->n; i++) {
         ji_list_push(c, r.list, mapped(c, ji_list_at(l, i), a));
     }
     return r;

@@ -102,10 +102,10 @@ static void row_times_columns(const struct matmul_job *job,
     const size_t leaf_bytes = (size_t)quant_row_bytes(type, NM_LEAF);
     const uint32_t n_leaves = job->tree->n_leaves;
     float leaves[COLS_AT_ONCE][NM_LEAVES_MAX];
+    union leaf leaf = {0}; /* for analysers: leaf_read fills what is read */
     for (uint32_t l = 0; l < n_leaves; l++) {
         const uint32_t left = job->k - l * NM_LEAF;
         const uint32_t n = left < NM_LEAF ? left : NM_LEAF;
-        union leaf leaf;
         leaf_read(type, w + l * leaf_bytes, n, &leaf);
         for (uint32_t c = 0; c < n_cols; c++) {
             const char *act =

@@ -21,7 +21,7 @@
 
 #define PIECE             65536u /* weights: whole blocks of every type */
 #define PIECES_PER_THREAD 4u
-#define PIECE_BYTES       (PIECE * sizeof(float)) /* of any type, at most */
+#define PIECE_BYTES       (PIECE * (size_t)4) /* of any type, at most */
 #define PATH_BYTES        4096
 
 struct writer {
@@ -262,9 +262,9 @@ static enum status make_buffers(struct writer *w, struct error *err)
     enum status st = pool_create(&w->pool, w->o->n_threads, err);
     if (st != ST_OK) return st;
     const size_t n = pool_n_threads(w->pool);
-    w->raw = mem_zalloc_array(n, PIECE_BYTES);
-    w->weights = mem_zalloc_array(n, PIECE_BYTES);
-    w->batch = mem_zalloc_array(n * PIECES_PER_THREAD, PIECE_BYTES);
+    w->raw = mem_zalloc(n * PIECE_BYTES);
+    w->weights = mem_zalloc_array(n * PIECE, sizeof *w->weights);
+    w->batch = mem_zalloc(n * PIECES_PER_THREAD * PIECE_BYTES);
     if (w->raw && w->weights && w->batch) return ST_OK;
     return error_set(err, ST_NO_MEMORY, "buffers for %zu threads", n);
 }

@@ -546,6 +546,42 @@ static enum part nth_part(const struct gen_model *m, uint32_t n)
     return (enum part)p;
 }
 
+/* "blk.3.ffn_gate_exps.weight" */
+static void name_tensor(struct gen_tensor *t, uint32_t layer, enum part part,
+                        bool is_expert)
+{
+    const char *name = part_names[part];
+    const size_t stem = (size_t)(strchr(name, '.') - name);
+    snprintf(t->name, sizeof t->name, "blk.%u.%.*s%s%s", layer, (int)stem, name,
+             is_expert ? "_exps" : "", name + stem);
+}
+
+/* False: it is no bias. */
+static bool bias_tensor(const struct gen_model *m, enum part part,
+                        struct gen_tensor *t)
+{
+    const double std = 0.3;
+    switch ((int)part) {
+    case P_Q_BIAS:
+        vector(t, (uint64_t)m->n_head * m->head_dim, 0, std);
+        return true;
+    case P_O_BIAS:
+    case P_DOWN_BIAS:
+        vector(t, m->n_embd, 0, std);
+        return true;
+    case P_K_BIAS:
+    case P_V_BIAS:
+        vector(t, (uint64_t)m->n_head_kv * m->head_dim, 0, std);
+        return true;
+    case P_GATE_BIAS:
+    case P_UP_BIAS:
+        vector(t, m->n_ff, 0, std);
+        return true;
+    default:
+        return false;
+    }
+}
+
 static void layer_tensor(const struct gen_model *m, uint32_t layer,
                          enum part part, struct gen_tensor *t)
 {
@@ -554,7 +590,11 @@ static void layer_tensor(const struct gen_model *m, uint32_t layer,
     const uint64_t n_kv = (uint64_t)m->n_head_kv * m->head_dim;
     const double in = root((double)n_embd), depth = root(m->n_layer);
     const double qk = gain_qk * (double)m->qk_gain;
-    switch (part) {
+    if (bias_tensor(m, part, t)) {
+        name_tensor(t, layer, part, false);
+        return;
+    }
+    switch ((int)part) {
     case P_ATTN_NORM:
     case P_FFN_NORM:
         vector(t, n_embd, 1, 0.2);
@@ -567,19 +607,6 @@ static void layer_tensor(const struct gen_model *m, uint32_t layer,
     case P_Q_NORM:
     case P_K_NORM:
         vector(t, m->head_dim, qk, 0.2 * qk);
-        break;
-    case P_Q_BIAS:
-    case P_O_BIAS:
-    case P_DOWN_BIAS:
-        vector(t, part == P_Q_BIAS ? n_q : n_embd, 0, 0.3);
-        break;
-    case P_K_BIAS:
-    case P_V_BIAS:
-        vector(t, n_kv, 0, 0.3);
-        break;
-    case P_GATE_BIAS:
-    case P_UP_BIAS:
-        vector(t, n_ff, 0, 0.3);
         break;
     case P_Q:
         matrix(t, m, GEN_ATTN, n_embd, n_q, qk / in);
@@ -606,7 +633,7 @@ static void layer_tensor(const struct gen_model *m, uint32_t layer,
         matrix(t, m, GEN_FFN_DOWN, n_ff, n_embd,
                branch(m) * gain_down / (root((double)n_ff) * depth));
         break;
-    case P_END:
+    default:
         break;
     }
     const bool is_expert =
@@ -615,10 +642,7 @@ static void layer_tensor(const struct gen_model *m, uint32_t layer,
     if ((part == P_V || part == P_DOWN) && layer_has_more_bits(m, layer)) {
         t->type = QUANT_Q6_K;
     }
-    const char *name = part_names[part];
-    const size_t stem = (size_t)(strchr(name, '.') - name);
-    snprintf(t->name, sizeof t->name, "blk.%u.%.*s%s%s", layer, (int)stem, name,
-             is_expert ? "_exps" : "", name + stem);
+    name_tensor(t, layer, part, is_expert);
 }
 
 uint32_t gen_model_n_tensors(const struct gen_model *m)
