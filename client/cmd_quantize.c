@@ -50,11 +50,12 @@ static enum status run(struct quantize_options *o, const char *const words[3],
                          names);
     }
     struct progress progress = {.label = "quantizing"};
-    o->progress = progress_show;
-    o->progress_arg = &progress;
+    struct quantize_options shown = *o;
+    shown.progress = progress_show;
+    shown.progress_arg = &progress;
     const uint64_t start = clock_now_ns();
     struct quantize_result r;
-    const enum status st = quantize_file(words[0], words[1], o, &r, err);
+    const enum status st = quantize_file(words[0], words[1], &shown, &r, err);
     progress_end(&progress);
     if (st == ST_OK) report(o, &r, start);
     return st;

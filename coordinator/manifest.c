@@ -45,6 +45,8 @@ struct manifest {
     uint8_t key[HASH_BYTES];
     uint64_t *first; /* [n_tensors] number of the tensor's first cell */
     uint64_t n_cells;
+    /* one save at a time, or an older one could replace a newer one's file */
+    pthread_mutex_t saving;
     pthread_mutex_t lock; /* of what follows; held for no I/O */
     uint64_t *bits;
     uint8_t (*hashes)[HASH_BYTES]; /* [n_cells] */
@@ -252,6 +254,7 @@ enum status manifest_open(struct manifest **out, const struct gguf *g,
     struct manifest *m = mem_zalloc(sizeof *m);
     if (!m) return fail_memory(err);
     m->g = g;
+    pthread_mutex_init(&m->saving, NULL);
     pthread_mutex_init(&m->lock, NULL);
     m->state_dir = mem_strndup(state_dir, strlen(state_dir));
     enum status st = m->state_dir ? ST_OK : fail_memory(err);
@@ -269,6 +272,7 @@ enum status manifest_open(struct manifest **out, const struct gguf *g,
 void manifest_close(struct manifest *m)
 {
     if (!m) return;
+    pthread_mutex_destroy(&m->saving);
     pthread_mutex_destroy(&m->lock);
     mem_free(m->state_dir);
     mem_free(m->file);
@@ -405,7 +409,7 @@ static enum status snapshot(struct manifest *m, struct buf *b,
     return st;
 }
 
-enum status manifest_save(struct manifest *m, struct error *err)
+static enum status save(struct manifest *m, struct error *err)
 {
     struct buf b;
     uint64_t n_known = 0;
@@ -431,5 +435,13 @@ done:
     buf_fini(&b);
     mem_free(path);
     mem_free(dir);
+    return st;
+}
+
+enum status manifest_save(struct manifest *m, struct error *err)
+{
+    pthread_mutex_lock(&m->saving);
+    const enum status st = save(m, err);
+    pthread_mutex_unlock(&m->saving);
     return st;
 }

@@ -1,4 +1,5 @@
-/* kernels_avx512vl.c - the kernels for 256-bit VNNI as AVX-512 VL encodes it. */
+/* kernels_avx512vl.c - the kernels for 256-bit VNNI as AVX-512 VL encodes it.
+ */
 #include "engine/kernels.h"
 
 #ifdef __AVX512VL__

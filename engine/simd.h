@@ -163,14 +163,17 @@ static ALWAYS_INLINE vi iq4_table(void)
 #define TILE_FNS(id)                                                           \
     TILE_FN(id, 1)                                                             \
     TILE_FN(id, 2)                                                             \
-    TILE_FN(id, 4) TILE_FN(id, 8) static tile_fn *const tiles_##id[] = {       \
-        tile_##id##_8, tile_##id##_4, tile_##id##_2, tile_##id##_1};
+    TILE_FN(id, 4)                                                             \
+    TILE_FN(id, 8)                                                             \
+    static tile_fn *const tiles_##id[] = {tile_##id##_8, tile_##id##_4,        \
+                                          tile_##id##_2, tile_##id##_1};
 #else
 #define TILE_FNS(id)                                                           \
     TILE_FN(id, 1)                                                             \
     TILE_FN(id, 2)                                                             \
-    TILE_FN(id, 4) static tile_fn *const tiles_##id[] = {                      \
-        tile_##id##_4, tile_##id##_2, tile_##id##_1};
+    TILE_FN(id, 4)                                                             \
+    static tile_fn *const tiles_##id[] = {tile_##id##_4, tile_##id##_2,        \
+                                          tile_##id##_1};
 #endif
 
 #define KERNEL(TYPE, id, text, act_kind, blas)                                 \

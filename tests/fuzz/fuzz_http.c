@@ -61,8 +61,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct api_request r;
     const char *param = NULL;
     struct error err = {.text = ""};
-    const enum status st =
-        api_request_parse(&r, (const char *)data, size, false, N_VOCAB, &param, &err);
+    const enum status st = api_request_parse(&r, (const char *)data, size,
+                                             false, N_VOCAB, &param, &err);
     if (st != ST_OK) {
         must(err.status == st && err.text[0] != '\0');
     } else {

@@ -15,7 +15,7 @@ static struct error err;
 
 static json_t *parse(const char *text)
 {
-    json_t *o = json_loads(text, 0, NULL);
+    json_t *o = json_loads(text, JSON_ALLOW_NUL, NULL);
     if (!o) fail_msg("not JSON: %s", text);
     return o;
 }

@@ -102,7 +102,8 @@ static void prompts_that_do_not_fit(void **state)
                "allows 1 to 100000");
     cli_expect(CLI("local", SMALL, "--memory", "100K", "hi"), 1,
                "more than the limit of 0.10 MiB");
-    cli_expect(CLI("local", SMALL, "-s", "be kind", "hi"), 1, "-s needs");
+    cli_expect(CLI("local", SMALL, "-s", "be kind", "hi"), 1,
+               "no chat template");
 }
 
 /* ------------------------------------------------------------ answer */
