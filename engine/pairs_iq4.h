@@ -72,7 +72,7 @@ static ALWAYS_INLINE void tile_iq4_nl(const struct matmul_job *job,
     stack_store(&stack, job, row, col, nc);
 }
 
-KERNEL(QUANT_IQ4_NL, iq4_nl, "iq4_nl", ACT_Q8_0, NULL)
+KERNEL_TILES(QUANT_IQ4_NL, iq4_nl, "iq4_nl", ACT_Q8_0, NULL)
 
 /* ---------------------------------------------------------------- IQ4_XS */
 
@@ -102,7 +102,7 @@ static ALWAYS_INLINE void tile_iq4_xs(const struct matmul_job *job,
     stack_store(&stack, job, row, col, nc);
 }
 
-KERNEL(QUANT_IQ4_XS, iq4_xs, "iq4_xs", ACT_Q8_K, NULL)
+KERNEL_TILES(QUANT_IQ4_XS, iq4_xs, "iq4_xs", ACT_Q8_K, NULL)
 
 #endif
 #endif

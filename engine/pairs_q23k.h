@@ -8,6 +8,7 @@
 #define ENGINE_PAIRS_Q23K_H
 
 #include "engine/pairs_scales.h"
+#include "engine/wide_k.h"
 
 #ifdef LEVEL
 

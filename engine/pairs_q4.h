@@ -6,7 +6,7 @@
 #ifndef ENGINE_PAIRS_Q4_H
 #define ENGINE_PAIRS_Q4_H
 
-#include "engine/simd.h"
+#include "engine/wide_32.h"
 
 #ifdef LEVEL
 

@@ -8,6 +8,7 @@
 #define ENGINE_PAIRS_Q4K_H
 
 #include "engine/simd_scales.h"
+#include "engine/wide_k.h"
 
 #ifdef LEVEL
 

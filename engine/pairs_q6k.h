@@ -7,6 +7,7 @@
 #define ENGINE_PAIRS_Q6K_H
 
 #include "engine/pairs_scales.h"
+#include "engine/wide_k.h"
 
 #ifdef LEVEL
 

@@ -60,7 +60,7 @@ static ALWAYS_INLINE void tile_q8_0(const struct matmul_job *job,
     stack_store(&stack, job, row, col, nc);
 }
 
-KERNEL(QUANT_Q8_0, q8_0, "q8_0", ACT_Q8_0, BLAS_PANEL(q8_0))
+KERNEL_TILES(QUANT_Q8_0, q8_0, "q8_0", ACT_Q8_0, BLAS_PANEL(q8_0))
 
 #endif
 #endif

@@ -3,7 +3,7 @@
 #ifndef ENGINE_QUADS_32_H
 #define ENGINE_QUADS_32_H
 
-#include "engine/simd.h"
+#include "engine/wide_32.h"
 
 #ifdef LEVEL
 

@@ -4,6 +4,7 @@
 #define ENGINE_QUADS_Q2K_H
 
 #include "engine/simd_scales.h"
+#include "engine/wide_k.h"
 
 #ifdef LEVEL
 

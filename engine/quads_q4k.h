@@ -3,6 +3,7 @@
 #define ENGINE_QUADS_Q4K_H
 
 #include "engine/simd_scales.h"
+#include "engine/wide_k.h"
 
 #ifdef LEVEL
 

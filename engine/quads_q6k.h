@@ -6,6 +6,7 @@
 #define ENGINE_QUADS_Q6K_H
 
 #include "engine/simd_scales.h"
+#include "engine/wide_k.h"
 
 #ifdef LEVEL
 

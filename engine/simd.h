@@ -176,13 +176,31 @@ static ALWAYS_INLINE vi iq4_table(void)
                                           tile_##id##_1};
 #endif
 
+/* With wide_type_ID for many columns (wide.h). */
 #define KERNEL(TYPE, id, text, act_kind, blas)                                 \
+    TILE_FNS(id)                                                               \
+    static const struct kernel kernel_##id;                                    \
+    static void matmul_##id(const struct matmul_job *job)                      \
+    {                                                                          \
+        const size_t bytes = kernel_group_bytes(&kernel_##id, job->k);         \
+        if (job->n_cols >= WIDE_FROM)                                          \
+            walk_wide(job, bytes, &wide_type_##id);                            \
+        else                                                                   \
+            walk_tiles(job, bytes, tiles_##id);                                \
+    }                                                                          \
+    KERNEL_ROW(TYPE, id, text, act_kind, blas)
+
+/* Without. */
+#define KERNEL_TILES(TYPE, id, text, act_kind, blas)                           \
     TILE_FNS(id)                                                               \
     static const struct kernel kernel_##id;                                    \
     static void matmul_##id(const struct matmul_job *job)                      \
     {                                                                          \
         walk_tiles(job, kernel_group_bytes(&kernel_##id, job->k), tiles_##id); \
     }                                                                          \
+    KERNEL_ROW(TYPE, id, text, act_kind, blas)
+
+#define KERNEL_ROW(TYPE, id, text, act_kind, blas)                             \
     static void pack_##id(void *group, const void *src, size_t src_stride,     \
                           uint32_t n, uint32_t k)                              \
     {                                                                          \

@@ -176,6 +176,10 @@ static ALWAYS_INLINE vf vf_of_i32(vi x)
 {
     return _mm_cvtepi32_ps(x);
 }
+static ALWAYS_INLINE vf vf_load(const float *p)
+{
+    return _mm_loadu_ps(p);
+}
 static ALWAYS_INLINE void vf_store(float *p, vf x)
 {
     _mm_storeu_ps(p, x);

@@ -166,6 +166,7 @@ static ALWAYS_INLINE vi v_xor(vi a, vi b)
     return _mm256_xor_si256(a, b);
 }
 #if defined(__AVXVNNI__)
+#define V_QUADS /* has v_dot_u8() */
 static ALWAYS_INLINE vi v_dot_u8(vi sum, vi u, vi s)
 {
     return _mm256_dpbusd_avx_epi32(sum, u, s);
@@ -175,6 +176,7 @@ static ALWAYS_INLINE vi v_dot_i16(vi sum, vi a, vi b)
     return _mm256_dpwssd_avx_epi32(sum, a, b);
 }
 #elif defined(__AVX512VNNI__) && defined(__AVX512VL__)
+#define V_QUADS
 static ALWAYS_INLINE vi v_dot_u8(vi sum, vi u, vi s)
 {
     return _mm256_dpbusd_epi32(sum, u, s);
@@ -209,6 +211,10 @@ static ALWAYS_INLINE vf vf_mul(vf a, vf b)
 static ALWAYS_INLINE vf vf_of_i32(vi x)
 {
     return _mm256_cvtepi32_ps(x);
+}
+static ALWAYS_INLINE vf vf_load(const float *p)
+{
+    return _mm256_loadu_ps(p);
 }
 static ALWAYS_INLINE void vf_store(float *p, vf x)
 {

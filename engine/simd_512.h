@@ -10,6 +10,7 @@
 #include "common/compiler.h"
 
 #define V_ROWS 16
+#define V_QUADS /* has v_dot_u8() */
 typedef __m512i vi;
 typedef __m512 vf;
 #ifdef __clang__ /* the compilers do not agree on what a count is */
@@ -169,6 +170,10 @@ static ALWAYS_INLINE vf vf_mul(vf a, vf b)
 static ALWAYS_INLINE vf vf_of_i32(vi x)
 {
     return _mm512_cvtepi32_ps(x);
+}
+static ALWAYS_INLINE vf vf_load(const float *p)
+{
+    return _mm512_loadu_ps(p);
 }
 static ALWAYS_INLINE void vf_store(float *p, vf x)
 {
