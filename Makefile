@@ -109,10 +109,7 @@ $(OUT)/engine/%_sse4.o $(OUT)/engine/%_avx.o $(OUT)/engine/%_avx2.o \
   $(OUT)/engine/%_avx512vnni.o: ISA_FLAGS += -fno-sanitize=all
 endif
 ifeq ($(ARCH),aarch64)
-$(OUT)/%_dotprod.o $(OUT)/%_dotprod.tidy: ISA_FLAGS := \
-  -march=armv8.2-a+dotprod
-$(OUT)/%_i8mm.o $(OUT)/%_i8mm.tidy: ISA_FLAGS := \
-  -march=armv8.2-a+dotprod+i8mm
+$(OUT)/%_neondotprod.o: ISA_FLAGS := -march=armv8.2-a+dotprod
 endif
 # cmocka's macros do not survive these.
 $(OUT)/tests/%.o $(OUT)/tests/%.tidy: WARN_OFF := -Wno-conversion -Wno-cast-qual \
@@ -343,6 +340,26 @@ fuzz-replay-run: $(REPLAYS)
 ## arm64: compile check for 64-bit ARM; needs ARM64_CC
 arm64:
 	@$(MAKE) --no-print-directory BUILD=arm64 objects
+
+## arm64-check: the engine's tests for 64-bit ARM in an emulator, as a
+##   processor without dot products, with them, and with everything
+ARM64_TESTS := $(patsubst %,$(OUT)/tests/arm64/test_%,kernels vec numerics \
+  quant attention head moe step step_arch)
+QEMU_ARM64 ?= qemu-aarch64
+.PHONY: arm64-check arm64-run
+arm64-check:
+	@$(MAKE) --no-print-directory BUILD=arm64 arm64-run
+arm64-run: $(ARM64_TESTS)
+	@WRAP="$(QEMU_ARM64) -cpu max" $(RUN_TESTS) $^
+$(ARM64_TESTS): $(OUT)/tests/arm64/%: $(OUT)/tests/unit/%.o \
+  $(OUT)/tests/arm64/stand_in.o $(OUT)/libtest.a $(LIBPOTLUCK)
+	$(call say,LD,$@)
+	$(Q)$(CC) -static -pthread -o $@ $^ -lm
+# Only what a test calls: the rest wants libraries.
+$(OUT)/libtest.a: $(TESTLIB_OBJ)
+	@rm -f $@
+	$(call say,AR,$@)
+	$(Q)$(AR) qcs $@ $^
 
 ## conformance: against llama.cpp itself; MODULES=DIR with node-llama-cpp
 .PHONY: conformance

@@ -116,6 +116,10 @@ static const struct vec_ops ref = {
 const struct vec_ops *vec_ops_select(enum isa isa)
 {
     const struct vec_ops *best = NULL;
-    if (isa >= ISA_AVX2) best = vec_ops_avx2();
+    if (isa >= ISA_NEON) {
+        best = vec_ops_neon();
+    } else if (isa >= ISA_AVX2) {
+        best = vec_ops_avx2();
+    }
     return best ? best : &ref;
 }

@@ -16,7 +16,7 @@
 #include "engine/kernels.h"
 
 struct vec_ops {
-    const char *name; /* "ref", "avx2" */
+    const char *name; /* "ref", "avx2", "neon" */
 
     /* out[t] = nm_leaf_f32(q, k + t * stride, n) for t < n_rows: one leaf
      * whatever n is (n <= 256 in attention). */
@@ -62,5 +62,6 @@ struct vec_ops {
 const struct vec_ops *vec_ops_select(enum isa isa);
 /* NULL where not built for this architecture. */
 const struct vec_ops *vec_ops_avx2(void);
+const struct vec_ops *vec_ops_neon(void);
 
 #endif
