@@ -3,7 +3,8 @@
  * the tests to this and to libc, statically, and runs them in an emulator.
  *
  * A failed assertion ends the program; tests/run.sh counts the cases that its
- * plan promised and that never came as failed. */
+ * plan promised and that never came as failed.  WANT_ISA in the environment
+ * is the level that the processor must be found to have. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -16,6 +17,7 @@
 #include <string.h>
 
 #include "common/compiler.h"
+#include "engine/cpu.h"
 
 /* ------------------------------------------------------------- cmocka */
 
@@ -96,6 +98,11 @@ int _cmocka_run_group_tests(const char *name, const struct CMUnitTest *tests,
     (void)name;
     setvbuf(stdout, NULL, _IOLBF, 0); /* a crash loses nothing */
     printf("1..%zu\n", n);
+    const char *want = getenv("WANT_ISA"), *level = isa_name(cpu_isa());
+    if (want && strcmp(want, level) != 0) {
+        printf("this processor has %s, wanted %s\n", level, want);
+        _fail("WANT_ISA", 0);
+    }
     void *group = NULL;
     if (group_setup && group_setup(&group) != 0) _fail("setup", 0);
     for (; n_done < n; n_done++) {
