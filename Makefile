@@ -289,7 +289,7 @@ lint:
 # those too.  Stamps, as a file that has not changed needs no second look.
 LINT_C := $(wildcard $(foreach d,common engine proto coordinator worker \
   client tests/lib tests/unit tests/golden tests/tools tests/fuzz \
-  tests/sim tests/bench,$(d)/*.c))
+  tests/sim tests/bench tests/arm64,$(d)/*.c))
 LINT_H := $(wildcard $(foreach d,common engine proto coordinator worker \
   client tests/lib tests/sim tests/bench,$(d)/*.h))
 .PHONY: headers tidy

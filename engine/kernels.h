@@ -77,8 +77,8 @@ size_t kernel_group_bytes(const struct kernel *kernel, uint32_t k);
  * for a type that quant_info() knows. */
 const struct kernel *kernel_ref(enum quant_type type);
 /* The best kernel for the type at no more than this ISA.  For a level of
- * another architecture, one of this build whose groups have as many rows, if
- * there is one: its sizes are right. */
+ * another architecture, one of this build with groups of as many rows, or
+ * else of fewer: for its sizes. */
 const struct kernel *kernel_select(enum quant_type type, enum isa isa);
 
 /* What each file offers: NULL where it has none, or was not built for this

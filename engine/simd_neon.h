@@ -64,9 +64,9 @@ static ALWAYS_INLINE vi v_join_halves(vi first, vi last)
 }
 static ALWAYS_INLINE vi v_quad(const int8_t *q)
 {
-    int32_t v;
+    float v; /* for the compiler: not by way of an integer register */
     memcpy(&v, q, sizeof v);
-    return of_32(vdupq_n_s32(v));
+    return vreinterpretq_s8_f32(vdupq_n_f32(v));
 }
 static ALWAYS_INLINE vi v_zero(void)
 {
