@@ -1,0 +1,11 @@
+/* vec_avx.c - the table for AVX without F16C (Sandy Bridge). */
+#include "engine/vec_table.h"
+
+#ifdef __AVX__
+VEC_TABLE(avx)
+#else
+const struct vec_ops *vec_ops_avx(void)
+{
+    return NULL;
+}
+#endif
