@@ -351,6 +351,60 @@ static void test_same_bits(void **state)
     same_bits(KV_Q8_0);
 }
 
+/* One row each of sequences of several lengths, on threads enough that their
+ * tiles are cut into partials, and more partials than are kept at once: as
+ * each alone on one thread. */
+static void check_cut(uint32_t group, uint32_t window, enum kv_type type)
+{
+    enum { DIM = 64, N = 700, ROWS = 4 };
+    static const uint32_t at[ROWS] = {699, 40, 511, 256};
+    struct bench b[2];
+    const size_t width = HEADS_KV * (size_t)group * DIM;
+    float *q = mem_alloc(ROWS * width * sizeof *q);
+    float *want = mem_alloc(ROWS * width * sizeof *want);
+    float *got = mem_alloc(ROWS * width * sizeof *got);
+    assert_true(q && want && got);
+    struct rng rng = {6};
+    for (size_t i = 0; i < ROWS * width; i++) q[i] = 2 * rig_uniform(&rng);
+    for (int cut = 0; cut < 2; cut++) {
+        open_bench(&b[cut], DIM, group, type, N, cut ? 8 : 1, 23);
+        b[cut].window = window;
+        fill(&b[cut], 7);
+        struct attention_row rows[ROWS];
+        for (uint32_t r = 0; r < ROWS; r++) {
+            const struct kv_op fork = {KV_OP_FORK, 20 + r, 7, at[r] + 1};
+            assert_ok(kv_apply(b[cut].s.kv, &fork, &rig_err));
+        }
+        for (uint32_t r = 0; r < ROWS; r++) {
+            rows[r] =
+                (struct attention_row){kv_find(b[cut].s.kv, 20 + r), at[r]};
+            if (!cut) run(&b[0], rows + r, 1, q + r * width, want + r * width);
+        }
+        if (cut) {
+            run(&b[1], rows, ROWS, q, got);
+            rig_assert_same(got, want, ROWS * width, "cut");
+            /* a context of two partials keeps no more of them */
+            b[1].s.options.n_ctx = 512;
+            memset(got, 0xff, ROWS * width * sizeof *got);
+            run(&b[1], rows, ROWS, q, got);
+            rig_assert_same(got, want, ROWS * width, "cut in rounds");
+        }
+        close_bench(&b[cut]);
+    }
+    mem_free(q);
+    mem_free(want);
+    mem_free(got);
+}
+
+static void test_cut(void **state)
+{
+    (void)state;
+    check_cut(4, 0, KV_F16);
+    check_cut(1, 0, KV_F32);
+    check_cut(2, 300, KV_Q8_0);
+    check_cut(2, 100, KV_F32);
+}
+
 /* halves: pairs (i, i + n / 2); size: YaRN's factor. */
 static void check_rope(bool halves, double size)
 {
@@ -412,6 +466,7 @@ int main(void)
         cmocka_unit_test(test_textbook_q8_0),
         cmocka_unit_test(test_windows),
         cmocka_unit_test(test_same_bits),
+        cmocka_unit_test(test_cut),
         cmocka_unit_test(test_rope),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
