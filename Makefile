@@ -92,6 +92,7 @@ ifeq ($(ARCH),x86_64)
 $(OUT)/%_sse41.o $(OUT)/%_sse41.tidy: ISA_FLAGS := -msse4.1
 $(OUT)/%_sse4.o $(OUT)/%_sse4.tidy: ISA_FLAGS := -msse4.1
 $(OUT)/%_avx.o $(OUT)/%_avx.tidy: ISA_FLAGS := -mavx
+$(OUT)/%_f16c.o $(OUT)/%_f16c.tidy: ISA_FLAGS := -mavx -mf16c
 $(OUT)/%_avx2.o $(OUT)/%_avx2.tidy: ISA_FLAGS := -mavx2 -mf16c
 $(OUT)/%_avxvnni.o $(OUT)/%_avxvnni.tidy: ISA_FLAGS := -mavx2 -mf16c \
   -mavxvnni
@@ -104,8 +105,8 @@ endif
 # No fuzzer enters these, and clang takes minutes to instrument their unrolled
 # loops.
 ifeq ($(BUILD),fuzz)
-$(OUT)/engine/%_sse4.o $(OUT)/engine/%_avx.o $(OUT)/engine/%_avx2.o \
-  $(OUT)/engine/%_avxvnni.o $(OUT)/engine/%_avx512vl.o \
+$(OUT)/engine/%_sse4.o $(OUT)/engine/%_avx.o $(OUT)/engine/%_f16c.o \
+  $(OUT)/engine/%_avx2.o $(OUT)/engine/%_avxvnni.o $(OUT)/engine/%_avx512vl.o \
   $(OUT)/engine/%_avx512vnni.o: ISA_FLAGS += -fno-sanitize=all
 endif
 ifeq ($(ARCH),aarch64)

@@ -43,17 +43,27 @@ bool cpu_has_vex_vnni(void)
 #endif
 }
 
+bool cpu_has_f16c(void)
+{
+#if defined(__x86_64__)
+    unsigned a, b, c = 0, d;
+    __builtin_cpu_init(); /* its instructions want what AVX wants */
+    return __get_cpuid(1, &a, &b, &c, &d) != 0 && (c & bit_F16C) &&
+           __builtin_cpu_supports("avx");
+#else
+    return false;
+#endif
+}
+
 enum isa cpu_isa(void)
 {
 #if defined(__x86_64__)
     __builtin_cpu_init(); /* asks XGETBV too: only what the kernel saves */
-    unsigned a, b, c = 0, d;
-    const bool f16c = __get_cpuid(1, &a, &b, &c, &d) != 0 && (c & bit_F16C);
     if (!__builtin_cpu_supports("sse4.1") || !__builtin_cpu_supports("ssse3")) {
         return ISA_REF;
     }
     if (!__builtin_cpu_supports("avx")) return ISA_SSE4;
-    if (!__builtin_cpu_supports("avx2") || !f16c) return ISA_AVX;
+    if (!__builtin_cpu_supports("avx2") || !cpu_has_f16c()) return ISA_AVX;
     if (__builtin_cpu_supports("avx512f") &&
         __builtin_cpu_supports("avx512bw") &&
         __builtin_cpu_supports("avx512dq") &&

@@ -18,6 +18,8 @@ enum isa cpu_isa(void);
 bool cpu_runs(enum isa isa);
 /* Has AVX-VNNI, rather than the same instructions through AVX-512. */
 bool cpu_has_vex_vnni(void);
+/* Converts to and from f16, as every level from AVX2 on does. */
+bool cpu_has_f16c(void);
 /* POTLUCK_ISA if set, else cpu_isa().  ST_INVALID for an unknown name,
  * ST_UNSUPPORTED for one that this processor lacks. */
 NODISCARD enum status cpu_isa_wanted(enum isa *out, struct error *err);

@@ -330,7 +330,8 @@ static size_t offset_of(const struct kv *kv, uint32_t handle, uint32_t layer,
            head * kv->head_bytes;
 }
 
-static void store_head(const struct kv *kv, char *to, const float *x)
+static void store_head(const struct kv *kv, const struct vec_ops *vec, char *to,
+                       const float *x)
 {
     const uint32_t dim = kv->shape.head_dim;
     if (kv->shape.type == KV_F32) {
@@ -340,27 +341,25 @@ static void store_head(const struct kv *kv, char *to, const float *x)
     if (kv->shape.type == KV_Q8_0) {
         for (uint32_t i = 0; i < dim / 32; i++) {
             struct act_q8_0 a;
-            act_quantize(ACT_Q8_0, x + 32 * (size_t)i, 32, &a);
+            vec->act_quantize(ACT_Q8_0, x + 32 * (size_t)i, 32, &a);
             struct block_q8_0 b = {.d = f32_to_f16_inline(a.d)};
             memcpy(b.qs, a.q, sizeof b.qs);
             memcpy(to + i * sizeof b, &b, sizeof b);
         }
         return;
     }
-    uint16_t *h = (uint16_t *)(void *)to;
-    for (uint32_t d = 0; d < dim; d++) h[d] = f32_to_f16_inline(x[d]);
+    vec->to_f16((uint16_t *)(void *)to, x, dim);
 }
 
-void kv_store(struct kv *kv, uint32_t handle, uint32_t layer, uint32_t pos,
-              const float *k, const float *v)
+void kv_store(const struct kv *kv, const struct vec_ops *vec, uint32_t handle,
+              uint32_t layer, uint32_t pos, const float *k, const float *v)
 {
     const size_t row = pos % KV_PAGE * kv->row_bytes;
     for (uint32_t h = 0; h < kv->shape.n_head_kv; h++) {
         const size_t at = h * (size_t)kv->shape.head_dim;
-        store_head(kv, kv->data + offset_of(kv, handle, layer, 0, h, pos) + row,
-                   k + at);
-        store_head(kv, kv->data + offset_of(kv, handle, layer, 1, h, pos) + row,
-                   v + at);
+        char *to = kv->data + offset_of(kv, handle, layer, 0, h, pos) + row;
+        store_head(kv, vec, to, k + at);
+        store_head(kv, vec, to + kv->plane_bytes, v + at);
     }
 }
 
