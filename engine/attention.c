@@ -33,6 +33,7 @@ struct work {
     float part_m[TILE_QUERIES], part_l[TILE_QUERIES];
     float total_m[TILE_QUERIES], total_l[TILE_QUERIES];
     float c[TILE_QUERIES];
+    uint32_t next; /* position whose page is wanted next */
 };
 _Static_assert(sizeof(struct work) <= KERNEL_SCRATCH, "fits the scratch");
 
@@ -173,9 +174,34 @@ static uint32_t split_block(const struct tile *t, uint32_t from, uint32_t to,
     return n;
 }
 
-static void prefetch(const char *p, size_t n)
+/* A quarter of the next page's keys and values to the L2: nothing else would
+ * foresee them, and all at once they would hold up what is loaded now. */
+static void prefetch(const struct tile *t, const struct work *w,
+                     uint32_t quarter)
 {
-    for (size_t i = 0; i < n; i += 64) __builtin_prefetch(p + i);
+    const struct attention *a = t->a;
+    const uint32_t layer = a->job->kv_layer;
+    const char *k = kv_k(a->s->kv, t->handle, layer, t->kv_head, w->next);
+    const char *v = kv_v(a->s->kv, t->handle, layer, t->kv_head, w->next);
+    const size_t n = KV_PAGE / 4 * a->row_bytes;
+    for (size_t i = quarter * n; i < (quarter + 1) * n; i += 64) {
+        __builtin_prefetch(k + i, 0, 2);
+        __builtin_prefetch(v + i, 0, 2);
+    }
+}
+
+/* From scores to weights, for the positions that each row sees. */
+static void weigh(const struct tile *t, struct work *w, struct states *st,
+                  const struct seen *seen, uint32_t n_seen)
+{
+    const struct model *m = &t->a->s->model;
+    for (uint32_t i = 0; i < n_seen; i++) {
+        const uint32_t q = seen[i].first * t->heads;
+        t->a->s->vec->softmax(w->w + q * VEC_BLOCK + seen[i].from,
+                              seen[i].n * t->heads, seen[i].to - seen[i].from,
+                              m->query_scale, m->attn_softcap, st->m + q,
+                              st->l + q, w->c + q);
+    }
 }
 
 /* Positions [from, to) of one page into the states of a partial. */
@@ -184,29 +210,24 @@ static void take_block(const struct tile *t, struct work *w, struct states *st,
 {
     const struct attention *a = t->a;
     const struct vec_ops *vec = a->s->vec;
-    const struct model *m = &a->s->model;
     const enum kv_type type = a->s->options.kv_type;
+    const uint32_t layer = a->job->kv_layer, n = to - from;
     const size_t skip = from % KV_PAGE * a->row_bytes;
-    const char *k =
-        kv_k(a->s->kv, t->handle, a->job->kv_layer, t->kv_head, from);
-    const char *v =
-        kv_v(a->s->kv, t->handle, a->job->kv_layer, t->kv_head, from);
-    const uint32_t n = to - from;
+    const char *k = kv_k(a->s->kv, t->handle, layer, t->kv_head, from);
+    const char *v = kv_v(a->s->kv, t->handle, layer, t->kv_head, from);
     struct seen seen[TILE_QUERIES];
     const uint32_t n_seen = split_block(t, from, to, seen);
-    prefetch(v + skip, n * a->row_bytes);
+    prefetch(t, w, 0);
     vec->keys[type](w->block, k + skip, n, a->dim);
+    prefetch(t, w, 1);
     if (type == KV_Q8_0)
         vec->dots_q8_0(w->w, w->q8_0, t->n_queries, w->block, n, a->dim);
     else
         vec->dots(w->w, w->q, t->n_queries, w->block, n, a->dim);
-    for (uint32_t i = 0; i < n_seen; i++) {
-        const uint32_t q = seen[i].first * t->heads;
-        vec->softmax(w->w + q * VEC_BLOCK + seen[i].from, seen[i].n * t->heads,
-                     seen[i].to - seen[i].from, m->query_scale, m->attn_softcap,
-                     st->m + q, st->l + q, w->c + q);
-    }
+    weigh(t, w, st, seen, n_seen);
+    prefetch(t, w, 2);
     vec->values[type](w->block, v + skip, n, a->dim);
+    prefetch(t, w, 3);
     for (uint32_t i = 0; i < n_seen; i++) {
         const uint32_t q = seen[i].first * t->heads;
         vec->add_values(st->o + (size_t)q * a->width, w->c + q,
@@ -236,11 +257,7 @@ static void take_partial(const struct tile *t, struct work *w,
         uint32_t to = at + KV_PAGE;
         if (to > end) to = end;
         if (from >= to) continue;
-        if (to < end) {
-            prefetch(
-                kv_k(a->s->kv, t->handle, a->job->kv_layer, t->kv_head, to),
-                KV_PAGE * a->row_bytes);
-        }
+        w->next = to <= last ? to : from;
         take_block(t, w, st, from, to);
     }
 }

@@ -3,6 +3,8 @@
 #include <assert.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "engine/act.h"
 #include "engine/quant_f16.h"
@@ -92,6 +94,17 @@ uint64_t kv_bytes(const struct kv_shape *s)
     return pages;
 }
 
+/* Blocks of one head are far apart, and each would miss the TLB: the whole
+ * pages of [p, p + n) as huge ones, where the system has them. */
+static void want_huge_pages(char *p, size_t n)
+{
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    const size_t skip = (page - (uintptr_t)p % page) % page;
+    if (n < skip + page) return;
+    /* only a wish */
+    (void)madvise(p + skip, (n - skip) / page * page, MADV_HUGEPAGE);
+}
+
 enum status kv_create(struct kv **out, const struct kv_shape *shape,
                       struct error *err)
 {
@@ -108,6 +121,7 @@ enum status kv_create(struct kv **out, const struct kv_shape *shape,
     size_t bytes;
     if (size_mul(kv->page_bytes, shape->n_pages, &bytes)) {
         kv->data = mem_alloc(bytes);
+        if (kv->data) want_huge_pages(kv->data, bytes);
     }
     /* the tables are zeroed, so touched: not for a pool that is not to be had
      */

@@ -308,6 +308,7 @@ static void dots(float *s, const float *q, uint32_t nq, const void *k,
 #if V_FLOATS == 16
 #define KEYS_Q8 16
 typedef __m512i vq;
+typedef __m512 vqf;
 #define VQ(op)    _mm512_##op
 #define VQ_LOAD   _mm512_loadu_si512
 #define VQ_FLOAT  _mm512_cvtepi32_ps
@@ -316,6 +317,7 @@ typedef __m512i vq;
 #elif defined(__AVX2__)
 #define KEYS_Q8   8
 typedef __m256i vq;
+typedef __m256 vqf;
 #define VQ(op)    _mm256_##op
 #define VQ_LOAD   _mm256_loadu_si256
 #define VQ_FLOAT  _mm256_cvtepi32_ps
@@ -324,6 +326,7 @@ typedef __m256i vq;
 #elif !defined(__aarch64__)
 #define KEYS_Q8   4
 typedef __m128i vq;
+typedef __m128 vqf;
 #define VQ(op)    _mm_##op
 #define VQ_LOAD   _mm_loadu_si128
 #define VQ_FLOAT  _mm_cvtepi32_ps
@@ -351,7 +354,7 @@ static ALWAYS_INLINE void dots_q8_0_tile(float *s, const struct act_q8_0 *q,
                                          const float *scales, uint32_t n_blocks)
 {
     /* -0 + t is t, whatever t */
-    __auto_type leaf = VQ_PS(set1)(-0.0f);
+    vqf leaf = VQ_PS(set1)(-0.0f);
     for (uint32_t b = 0; b < n_blocks; b++) {
 #if V_FLOATS == 16
         vq sum[2] = {VQ(set1_epi32)(-128 * q[b].sum), VQ_ZERO()};
@@ -366,8 +369,8 @@ static ALWAYS_INLINE void dots_q8_0_tile(float *s, const struct act_q8_0 *q,
             sum[j % 2] = vq_dot(sum[j % 2], VQ_LOAD(k), quad);
         }
         const vq all = VQ(add_epi32)(sum[0], sum[1]);
-        const __auto_type d = VQ_PS(mul)(VQ_PS(loadu)(scales + b * VEC_BLOCK),
-                                         VQ_PS(set1)(q[b].d));
+        const vqf d = VQ_PS(mul)(VQ_PS(loadu)(scales + b * VEC_BLOCK),
+                                 VQ_PS(set1)(q[b].d));
         leaf = VQ_PS(add)(leaf, VQ_PS(mul)(VQ_FLOAT(all), d));
     }
     VQ_PS(storeu)(s, leaf);
