@@ -92,6 +92,7 @@ ifeq ($(ARCH),x86_64)
 $(OUT)/%_sse41.o $(OUT)/%_sse41.tidy: ISA_FLAGS := -msse4.1
 $(OUT)/%_sse4.o $(OUT)/%_sse4.tidy: ISA_FLAGS := -msse4.1
 $(OUT)/%_avx.o $(OUT)/%_avx.tidy: ISA_FLAGS := -mavx
+$(OUT)/%_f16c.o $(OUT)/%_f16c.tidy: ISA_FLAGS := -mavx -mf16c
 $(OUT)/%_avx2.o $(OUT)/%_avx2.tidy: ISA_FLAGS := -mavx2 -mf16c
 $(OUT)/%_avxvnni.o $(OUT)/%_avxvnni.tidy: ISA_FLAGS := -mavx2 -mf16c \
   -mavxvnni
@@ -110,15 +111,12 @@ endif
 # No fuzzer enters these, and clang takes minutes to instrument their unrolled
 # loops.
 ifeq ($(BUILD),fuzz)
-$(OUT)/engine/%_sse4.o $(OUT)/engine/%_avx.o $(OUT)/engine/%_avx2.o \
-  $(OUT)/engine/%_avxvnni.o $(OUT)/engine/%_avx512vl.o \
+$(OUT)/engine/%_sse4.o $(OUT)/engine/%_avx.o $(OUT)/engine/%_f16c.o \
+  $(OUT)/engine/%_avx2.o $(OUT)/engine/%_avxvnni.o $(OUT)/engine/%_avx512vl.o \
   $(OUT)/engine/%_avx512vnni.o: ISA_FLAGS += -fno-sanitize=all
 endif
 ifeq ($(ARCH),aarch64)
-$(OUT)/%_dotprod.o $(OUT)/%_dotprod.tidy: ISA_FLAGS := \
-  -march=armv8.2-a+dotprod
-$(OUT)/%_i8mm.o $(OUT)/%_i8mm.tidy: ISA_FLAGS := \
-  -march=armv8.2-a+dotprod+i8mm
+$(OUT)/%_neondotprod.o: ISA_FLAGS := -march=armv8.2-a+dotprod
 endif
 # cmocka's macros do not survive these.
 $(OUT)/tests/%.o $(OUT)/tests/%.tidy: WARN_OFF := -Wno-conversion -Wno-cast-qual \
@@ -298,7 +296,7 @@ lint:
 # those too.  Stamps, as a file that has not changed needs no second look.
 LINT_C := $(wildcard $(foreach d,common engine proto coordinator worker \
   client tests/lib tests/unit tests/golden tests/tools tests/fuzz \
-  tests/sim tests/bench,$(d)/*.c))
+  tests/sim tests/bench tests/arm64,$(d)/*.c))
 LINT_H := $(wildcard $(foreach d,common engine proto coordinator worker \
   client tests/lib tests/sim tests/bench,$(d)/*.h))
 .PHONY: headers tidy
@@ -349,6 +347,24 @@ fuzz-replay-run: $(REPLAYS)
 ## arm64: compile check for 64-bit ARM; needs ARM64_CC
 arm64:
 	@$(MAKE) --no-print-directory BUILD=arm64 objects
+
+## arm64-check: the engine's tests for 64-bit ARM, in an emulator (qemu-user)
+ARM64_TESTS := $(patsubst %,$(OUT)/tests/arm64/test_%,kernels vec numerics \
+  quant attention head moe step)
+.PHONY: arm64-check arm64-run
+arm64-check:
+	@$(MAKE) --no-print-directory BUILD=arm64 arm64-run
+arm64-run: $(ARM64_TESTS)
+	@JOBS=$(JOBS) sh tests/arm64/run.sh $(OUT)/tests/arm64
+$(ARM64_TESTS): $(OUT)/tests/arm64/%: $(OUT)/tests/unit/%.o \
+  $(OUT)/tests/arm64/stand_in.o $(OUT)/libtest.a $(LIBPOTLUCK)
+	$(call say,LD,$@)
+	$(Q)$(CC) -static -pthread -o $@ $^ -lm
+# Only what a test calls is linked: the rest wants libraries.
+$(OUT)/libtest.a: $(TESTLIB_OBJ)
+	@rm -f $@
+	$(call say,AR,$@)
+	$(Q)$(AR) qcs $@ $^
 
 ## conformance: against llama.cpp itself; MODULES=DIR with node-llama-cpp
 .PHONY: conformance

@@ -3,7 +3,8 @@
 #
 #   sh deploy/check.sh          build and tests
 #   sh deploy/check.sh --full   and lint, sanitizers, fuzz replays, mutants,
-#                               a compile check for 64-bit ARM
+#                               64-bit ARM: all compiled, the engine's tests
+#                               in an emulator
 #
 # Every stage runs even if an earlier one failed, except that nothing runs
 # without a build.  The last line is `N passed, N failed`: the test cases of
@@ -69,7 +70,8 @@ stage packages sh deploy/deps.sh check && stage build make -j"$jobs" && {
         stage mutants env SHARE="$(($(git rev-list --count HEAD) % 8 + 1))/8" \
             make mutants
         if command -v aarch64-linux-gnu-gcc >/dev/null 2>&1; then
-            stage arm64 make -j"$jobs" arm64
+            stage arm64 make -j"$jobs" arm64 &&
+                stage arm64-check make -j"$jobs" arm64-check
         fi
     fi
 }

@@ -13,7 +13,7 @@ demo="gcc libc6-dev make git pkg-config libopenblas-serial-dev libjansson-dev
     libmicrohttpd-dev libcurl4-gnutls-dev libpcre2-dev libutf8proc-dev"
 check="$demo libcmocka-dev clang libclang-rt-dev clang-format clang-tidy
     cppcheck valgrind gcc-aarch64-linux-gnu libc6-dev-arm64-cross
-    util-linux debootstrap iproute2 procps"
+    qemu-user util-linux debootstrap iproute2 procps"
 
 case ${1:-} in
 demo) wanted=$demo ;;

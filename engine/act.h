@@ -42,8 +42,5 @@ size_t act_row_bytes(enum act_kind kind, uint32_t k);
  * amax below 2^-100 gives d = 0, q = 0; a NaN or infinity in the block gives
  * d = NaN, q = 0, so it surfaces in the result.  row: act_row_bytes. */
 void act_quantize(enum act_kind kind, const float *x, uint32_t k, void *row);
-/* The same bits; exists on x86-64, to be called through vec_ops. */
-void act_quantize_avx2(enum act_kind kind, const float *x, uint32_t k,
-                       void *row);
 
 #endif

@@ -6,12 +6,16 @@
 #include <string.h>
 #if defined(__x86_64__)
 #include <cpuid.h>
+#elif defined(__aarch64__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
 #endif
 
 static const char *const isa_names[ISA_END] = {
     [ISA_REF] = "ref",         [ISA_SSE4] = "sse4",
     [ISA_AVX] = "avx",         [ISA_AVX2] = "avx2",
     [ISA_AVXVNNI] = "avxvnni", [ISA_AVX512VNNI] = "avx512vnni",
+    [ISA_NEON] = "neon",       [ISA_NEONDOTPROD] = "neondotprod",
 };
 
 const char *isa_name(enum isa isa)
@@ -39,17 +43,27 @@ bool cpu_has_vex_vnni(void)
 #endif
 }
 
+bool cpu_has_f16c(void)
+{
+#if defined(__x86_64__)
+    unsigned a, b, c = 0, d;
+    __builtin_cpu_init(); /* its instructions want what AVX wants */
+    return __get_cpuid(1, &a, &b, &c, &d) != 0 && (c & bit_F16C) &&
+           __builtin_cpu_supports("avx");
+#else
+    return false;
+#endif
+}
+
 enum isa cpu_isa(void)
 {
 #if defined(__x86_64__)
     __builtin_cpu_init(); /* asks XGETBV too: only what the kernel saves */
-    unsigned a, b, c = 0, d;
-    const bool f16c = __get_cpuid(1, &a, &b, &c, &d) != 0 && (c & bit_F16C);
     if (!__builtin_cpu_supports("sse4.1") || !__builtin_cpu_supports("ssse3")) {
         return ISA_REF;
     }
     if (!__builtin_cpu_supports("avx")) return ISA_SSE4;
-    if (!__builtin_cpu_supports("avx2") || !f16c) return ISA_AVX;
+    if (!__builtin_cpu_supports("avx2") || !cpu_has_f16c()) return ISA_AVX;
     if (__builtin_cpu_supports("avx512f") &&
         __builtin_cpu_supports("avx512bw") &&
         __builtin_cpu_supports("avx512dq") &&
@@ -58,9 +72,21 @@ enum isa cpu_isa(void)
         return ISA_AVX512VNNI;
     }
     return cpu_has_vex_vnni() ? ISA_AVXVNNI : ISA_AVX2;
+#elif defined(__aarch64__)
+    const unsigned long has = getauxval(AT_HWCAP);
+    if (!(has & HWCAP_ASIMD)) return ISA_REF;
+    return has & HWCAP_ASIMDDP ? ISA_NEONDOTPROD : ISA_NEON;
 #else
     return ISA_REF;
 #endif
+}
+
+bool cpu_runs(enum isa isa)
+{
+    const enum isa best = cpu_isa();
+    const bool same_family =
+        isa == ISA_REF || best < ISA_NEON || isa >= ISA_NEON;
+    return isa <= best && same_family;
 }
 
 enum status cpu_isa_wanted(enum isa *out, struct error *err)
@@ -73,7 +99,7 @@ enum status cpu_isa_wanted(enum isa *out, struct error *err)
     }
     for (int i = 0; i < ISA_END; i++) {
         if (strcmp(name, isa_names[i]) != 0) continue;
-        if ((enum isa)i > best) {
+        if (!cpu_runs((enum isa)i)) {
             return error_set(err, ST_UNSUPPORTED,
                              "POTLUCK_ISA=%s: this processor's best level is "
                              "%s",
@@ -84,7 +110,7 @@ enum status cpu_isa_wanted(enum isa *out, struct error *err)
     }
     return error_set(err, ST_INVALID,
                      "POTLUCK_ISA=%s is not a level; there are ref, sse4, avx, "
-                     "avx2, avxvnni and avx512vnni",
+                     "avx2, avxvnni, avx512vnni, neon and neondotprod",
                      name);
 }
 

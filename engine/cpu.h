@@ -6,16 +6,20 @@
 
 #include "engine/kernels.h"
 
-/* "ref", "sse4", "avx", "avx2", "avxvnni", "avx512vnni": what POTLUCK_ISA
- * takes. */
+/* "ref", "sse4", "avx", "avx2", "avxvnni", "avx512vnni", "neon",
+ * "neondotprod": what POTLUCK_ISA takes. */
 const char *isa_name(enum isa isa);
 /* False if there is none of that name. */
 NODISCARD bool isa_by_name(const char *name, enum isa *out);
 
 /* The best level of this processor (and of what the kernel lets us use). */
 enum isa cpu_isa(void);
+/* Is the level one of this processor's? */
+bool cpu_runs(enum isa isa);
 /* Has AVX-VNNI, rather than the same instructions through AVX-512. */
 bool cpu_has_vex_vnni(void);
+/* Converts to and from f16, as every level from AVX2 on does. */
+bool cpu_has_f16c(void);
 /* POTLUCK_ISA if set, else cpu_isa().  ST_INVALID for an unknown name,
  * ST_UNSUPPORTED for one that this processor lacks. */
 NODISCARD enum status cpu_isa_wanted(enum isa *out, struct error *err);

@@ -10,13 +10,10 @@
 static struct head_sum leaf_sum(const struct vec_ops *vec, const float *x,
                                 uint32_t n)
 {
-    float w[NM_LEAF], lane[8] = {0};
-    struct head_sum sum = {.m = x[0]};
-    for (uint32_t i = 1; i < n; i++) sum.m = x[i] > sum.m ? x[i] : sum.m;
-    vec->exp_row(w, x, sum.m, n);
-    for (uint32_t i = 0; i < n; i++) lane[i % 8] += w[i];
-    sum.s = nm_lanes_sum(lane);
-    return sum;
+    float w[NM_LEAF];
+    const float m = vec->largest(x, n, x[0]);
+    vec->exp_row(w, x, m, n);
+    return (struct head_sum){m, vec->sum_lanes(w, n)};
 }
 
 static struct head_sum join(struct head_sum a, struct head_sum b)
@@ -146,22 +143,14 @@ static void adjust(const struct head_params *p, float *row, uint32_t first,
     }
 }
 
-/* Every logit counts here: the sum of a leaf does not show a single
- * -infinity. */
-static bool all_finite(const float *x, uint32_t n)
-{
-    bool ok = true;
-    for (uint32_t i = 0; i < n; i++) ok &= fabsf(x[i]) < INFINITY;
-    return ok;
-}
-
 static enum status scan_raw(const struct vec_ops *vec, const float *row,
                             struct head_part *out, struct error *err)
 {
     for (uint32_t i = 0; i < out->n_leaves; i++) {
         const uint32_t at = i * NM_LEAF, left = out->n_rows - at;
         const uint32_t n = left < NM_LEAF ? left : NM_LEAF;
-        if (!all_finite(row + at, n)) {
+        /* every logit counts: the leaf's sum does not show a -infinity */
+        if (!vec->all_finite(row + at, n)) {
             return error_set(err, ST_NUMERIC,
                              "a logit near token %u is not a finite number: "
                              "the model file may be damaged",
@@ -178,6 +167,45 @@ static float raw_of(const struct saved *saved, uint32_t at, float now)
         if (saved->at[i] == at) return saved->raw[i];
     }
     return now;
+}
+
+/* n logits with temperature, x, from row `at` on to the best. */
+static void offer_leaf(struct head_part *out, const struct saved *saved,
+                       const float *row, const float *x, uint32_t at,
+                       uint32_t n)
+{
+    for (uint32_t j = 0; j < n; j++) {
+        if (out->n_best == HEAD_BEST &&
+            x[j] <= out->best[HEAD_BEST - 1].logit) {
+            continue; /* ids ascend, so a tie loses */
+        }
+        const struct head_candidate c = {(int32_t)(out->first + at + j), x[j],
+                                         raw_of(saved, at + j, row[at + j])};
+        offer(out->best, &out->n_best, c);
+    }
+}
+
+static void scan_leaves(const struct head_params *p, const struct vec_ops *vec,
+                        const float *row, const struct saved *saved,
+                        struct head_part *out)
+{
+    const bool as_raw = p->inv_temp == 1.0f && saved->n == 0;
+    for (uint32_t i = 0; i < out->n_leaves; i++) {
+        const uint32_t at = i * NM_LEAF, left = out->n_rows - at;
+        const uint32_t n = left < NM_LEAF ? left : NM_LEAF;
+        float x[NM_LEAF];
+        vec->scale(x, row + at, p->inv_temp, n);
+        out->tempered[i] = as_raw ? out->raw[i] : leaf_sum(vec, x, n);
+        /* most leaves have nothing among the best */
+        if (out->n_best < HEAD_BEST ||
+            !(out->tempered[i].m <= out->best[HEAD_BEST - 1].logit)) {
+            offer_leaf(out, saved, row, x, at, n);
+        }
+        if (!(out->tempered[i].s > 0)) {
+            out->tempered[i].s = 0; /* the whole leaf is banned */
+        }
+        if (p->plain) scan_plain(p, x, out->first + at, n, out);
+    }
 }
 
 enum status head_scan(const struct head_params *p, const struct vec_ops *vec,
@@ -197,29 +225,10 @@ enum status head_scan(const struct head_params *p, const struct vec_ops *vec,
     out->plain_id = -1;
     const enum status st = scan_raw(vec, row, out, err);
     if (st != ST_OK) return st;
-    struct saved saved = {0};
+    struct saved saved;
+    saved.n = 0; /* the rest of it need not be cleared */
     adjust(p, row, first, n_rows, &saved);
-    for (uint32_t i = 0; i < out->n_leaves; i++) {
-        const uint32_t at = i * NM_LEAF, left = n_rows - at;
-        const uint32_t n = left < NM_LEAF ? left : NM_LEAF;
-        float x[NM_LEAF];
-        for (uint32_t j = 0; j < n; j++) {
-            x[j] = row[at + j] * p->inv_temp;
-            if (out->n_best == HEAD_BEST &&
-                x[j] <= out->best[HEAD_BEST - 1].logit) {
-                continue; /* ids ascend, so a tie loses */
-            }
-            const struct head_candidate c = {
-                (int32_t)(first + at + j), x[j],
-                raw_of(&saved, at + j, row[at + j])};
-            offer(out->best, &out->n_best, c);
-        }
-        out->tempered[i] = leaf_sum(vec, x, n);
-        if (!(out->tempered[i].s > 0)) {
-            out->tempered[i].s = 0; /* the whole leaf is banned */
-        }
-        if (p->plain) scan_plain(p, x, first + at, n, out);
-    }
+    scan_leaves(p, vec, row, &saved, out);
     while (saved.n-- > 0) row[saved.at[saved.n]] = saved.raw[saved.n];
     return ST_OK;
 }

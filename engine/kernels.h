@@ -15,14 +15,18 @@
 #include "engine/quant.h"
 
 /* Levels, ascending in what they ask for: a processor that has one can run
- * all below it, which the kernels of each level may count on. */
+ * all below it of its architecture, which the kernels of each level may count
+ * on.  Levels of all architectures are known everywhere, as a coordinator
+ * plans for machines of any. */
 enum isa {
-    ISA_REF,        /* any processor */
-    ISA_SSE4,       /* SSE4.1, SSSE3 */
-    ISA_AVX,        /* AVX, whose integers have 128 bits */
-    ISA_AVX2,       /* AVX2, F16C */
-    ISA_AVXVNNI,    /* and 256-bit VNNI, in either encoding */
-    ISA_AVX512VNNI, /* and AVX-512 F, BW, DQ, VL, VNNI */
+    ISA_REF,         /* any processor */
+    ISA_SSE4,        /* SSE4.1, SSSE3 */
+    ISA_AVX,         /* AVX, whose integers have 128 bits */
+    ISA_AVX2,        /* AVX2, F16C */
+    ISA_AVXVNNI,     /* and 256-bit VNNI, in either encoding */
+    ISA_AVX512VNNI,  /* and AVX-512 F, BW, DQ, VL, VNNI */
+    ISA_NEON,        /* any 64-bit ARM processor */
+    ISA_NEONDOTPROD, /* and dot products of bytes (ARMv8.2 and newer) */
     ISA_END
 };
 
@@ -72,7 +76,9 @@ size_t kernel_group_bytes(const struct kernel *kernel, uint32_t k);
 /* The reference kernel of a type: canonical rows, one a group.  Never NULL
  * for a type that quant_info() knows. */
 const struct kernel *kernel_ref(enum quant_type type);
-/* The best kernel for the type at no more than this ISA. */
+/* The best kernel for the type at no more than this ISA.  For a level of
+ * another architecture, one of this build with groups of as many rows, or
+ * else of fewer: for its sizes. */
 const struct kernel *kernel_select(enum quant_type type, enum isa isa);
 
 /* What each file offers: NULL where it has none, or was not built for this
@@ -84,5 +90,7 @@ const struct kernel *kernels_avx2(enum quant_type type);
 const struct kernel *kernels_avxvnni(enum quant_type type);
 const struct kernel *kernels_avx512vl(enum quant_type type);
 const struct kernel *kernels_avx512vnni(enum quant_type type);
+const struct kernel *kernels_neon(enum quant_type type);
+const struct kernel *kernels_neondotprod(enum quant_type type);
 
 #endif

@@ -3,6 +3,8 @@
 #include <assert.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "engine/act.h"
 #include "engine/quant_f16.h"
@@ -92,6 +94,17 @@ uint64_t kv_bytes(const struct kv_shape *s)
     return pages;
 }
 
+/* Blocks of one head are far apart, and each would miss the TLB: the whole
+ * pages of [p, p + n) as huge ones, where the system has them. */
+static void want_huge_pages(char *p, size_t n)
+{
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    const size_t skip = (page - (uintptr_t)p % page) % page;
+    if (n < skip + page) return;
+    /* only a wish */
+    (void)madvise(p + skip, (n - skip) / page * page, MADV_HUGEPAGE);
+}
+
 enum status kv_create(struct kv **out, const struct kv_shape *shape,
                       struct error *err)
 {
@@ -108,6 +121,7 @@ enum status kv_create(struct kv **out, const struct kv_shape *shape,
     size_t bytes;
     if (size_mul(kv->page_bytes, shape->n_pages, &bytes)) {
         kv->data = mem_alloc(bytes);
+        if (kv->data) want_huge_pages(kv->data, bytes);
     }
     /* the tables are zeroed, so touched: not for a pool that is not to be had
      */
@@ -330,7 +344,8 @@ static size_t offset_of(const struct kv *kv, uint32_t handle, uint32_t layer,
            head * kv->head_bytes;
 }
 
-static void store_head(const struct kv *kv, char *to, const float *x)
+static void store_head(const struct kv *kv, const struct vec_ops *vec, char *to,
+                       const float *x)
 {
     const uint32_t dim = kv->shape.head_dim;
     if (kv->shape.type == KV_F32) {
@@ -340,27 +355,25 @@ static void store_head(const struct kv *kv, char *to, const float *x)
     if (kv->shape.type == KV_Q8_0) {
         for (uint32_t i = 0; i < dim / 32; i++) {
             struct act_q8_0 a;
-            act_quantize(ACT_Q8_0, x + 32 * (size_t)i, 32, &a);
+            vec->act_quantize(ACT_Q8_0, x + 32 * (size_t)i, 32, &a);
             struct block_q8_0 b = {.d = f32_to_f16_inline(a.d)};
             memcpy(b.qs, a.q, sizeof b.qs);
             memcpy(to + i * sizeof b, &b, sizeof b);
         }
         return;
     }
-    uint16_t *h = (uint16_t *)(void *)to;
-    for (uint32_t d = 0; d < dim; d++) h[d] = f32_to_f16_inline(x[d]);
+    vec->to_f16((uint16_t *)(void *)to, x, dim);
 }
 
-void kv_store(struct kv *kv, uint32_t handle, uint32_t layer, uint32_t pos,
-              const float *k, const float *v)
+void kv_store(const struct kv *kv, const struct vec_ops *vec, uint32_t handle,
+              uint32_t layer, uint32_t pos, const float *k, const float *v)
 {
     const size_t row = pos % KV_PAGE * kv->row_bytes;
     for (uint32_t h = 0; h < kv->shape.n_head_kv; h++) {
         const size_t at = h * (size_t)kv->shape.head_dim;
-        store_head(kv, kv->data + offset_of(kv, handle, layer, 0, h, pos) + row,
-                   k + at);
-        store_head(kv, kv->data + offset_of(kv, handle, layer, 1, h, pos) + row,
-                   v + at);
+        char *to = kv->data + offset_of(kv, handle, layer, 0, h, pos) + row;
+        store_head(kv, vec, to, k + at);
+        store_head(kv, vec, to + kv->plane_bytes, v + at);
     }
 }
 

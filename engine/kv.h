@@ -1,6 +1,6 @@
 /* kv.h - the key/value cache of one shard: pages of 32 positions.
  *
- * Depends on: common, quant, act.  Thread: compute, from create to free; no
+ * Depends on: common, quant, vec.  Thread: compute, from create to free; no
  * locks.
  *
  * A sequence is a list of pages; a page holds 32 positions of every layer of
@@ -17,6 +17,7 @@
 #include <stdint.h>
 
 #include "common/mem.h"
+#include "engine/vec.h"
 
 #define KV_PAGE 32 /* positions */
 
@@ -102,9 +103,10 @@ void kv_retract(struct kv *kv, uint64_t seq, uint32_t first);
 uint32_t kv_find(const struct kv *kv, uint64_t seq);
 
 /* Store one row: k, v [n_head_kv][head_dim] of position pos, which kv_extend
- * made room for. layer counts the shard's own layers from 0. */
-void kv_store(struct kv *kv, uint32_t handle, uint32_t layer, uint32_t pos,
-              const float *k, const float *v);
+ * made room for. layer counts the shard's own layers from 0.  Different rows
+ * may be stored by different threads at once. */
+void kv_store(const struct kv *kv, const struct vec_ops *vec, uint32_t handle,
+              uint32_t layer, uint32_t pos, const float *k, const float *v);
 
 /* 32 rows of one head: [32][kv_row_bytes], row i for position
  * (pos - pos % 32) + i. */

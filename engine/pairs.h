@@ -1,4 +1,4 @@
-/* pairs.h - every kernel of a level without VNNI (simd.h).
+/* pairs.h - every kernel of a level without VNNI or sdot (simd.h).
  *
  * The products of byte pairs are int16, and as many are added in int16 as
  * surely fit, before they become int32. */

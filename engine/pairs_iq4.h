@@ -1,6 +1,6 @@
 /* pairs_iq4.h - IQ4_NL and IQ4_XS: nibbles are looked up in a table.
  *
- * As in pairs_q8.h the sign of the weight moves to q: pair sums are at
+ * As in pairs_q8.h: pair sums are at
  * most 2 * 127 * 127 < 2^15 and become int32 at once, with IQ4_XS multiplied
  * by their scale on the way. */
 #ifndef ENGINE_PAIRS_IQ4_H
@@ -22,14 +22,12 @@ static ALWAYS_INLINE void block_iq4(const uint8_t *w, vi scale,
         const vi x = v_load(w + 4 * V_ROWS * c);
         const vi l = v_shuffle8(table, v_and(x, nibble));
         const vi h = v_shuffle8(table, v_and(v_right16(x, 4), nibble));
-        const vi abs_l = v_abs8(l), abs_h = v_abs8(h);
         UNROLL
         for (int n = 0; n < nc; n++) {
-            const vi ql = v_sign8(v_quad(q[n] + 4 * c), l);
-            const vi qh = v_sign8(v_quad(q[n] + 4 * c + 16), h);
-            sum[n] =
-                v_add32(sum[n], v_add32(v_madd16(v_maddubs(abs_l, ql), scale),
-                                        v_madd16(v_maddubs(abs_h, qh), scale)));
+            const vi low = v_madd8(l, v_quad(q[n] + 4 * c));
+            const vi high = v_madd8(h, v_quad(q[n] + 4 * c + 16));
+            sum[n] = v_add32(
+                sum[n], v_add32(v_madd16(low, scale), v_madd16(high, scale)));
         }
     }
 }

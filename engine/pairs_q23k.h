@@ -22,11 +22,11 @@ static ALWAYS_INLINE void half_q23(const uint8_t *qs, const uint8_t *hmask,
                                    vi *sum)
 {
     const vi two = v_set8(3), third = v_set8(4);
-    vi acc[4][TILE_COLS];
+    vp acc[4][TILE_COLS];
     UNROLL
     for (int part = 0; part < 4; part++) {
         UNROLL
-        for (int n = 0; n < nc; n++) acc[part][n] = v_zero();
+        for (int n = 0; n < nc; n++) acc[part][n] = vp_zero();
     }
     for (int c = 4 * u; c < 4 * u + 4; c++) {
         const vi x = v_load(qs + (8 * h + c) * (4 * V_ROWS));
@@ -43,7 +43,7 @@ static ALWAYS_INLINE void half_q23(const uint8_t *qs, const uint8_t *hmask,
             UNROLL
             for (int n = 0; n < nc; n++) {
                 const int8_t *q = a[n]->q + 128 * h + 32 * part + 4 * c;
-                acc[part][n] = v_add16(acc[part][n], v_maddubs(v, v_quad(q)));
+                acc[part][n] = vp_dot(acc[part][n], v, v_quad(q));
             }
         }
     }
@@ -51,8 +51,8 @@ static ALWAYS_INLINE void half_q23(const uint8_t *qs, const uint8_t *hmask,
     for (int part = 0; part < 4; part++) {
         UNROLL
         for (int n = 0; n < nc; n++) {
-            sum[n] = v_add32(sum[n],
-                             v_madd16(acc[part][n], sc[8 * h + 2 * part + u]));
+            sum[n] = v_add32(sum[n], v_madd16(vp_pairs(acc[part][n]),
+                                              sc[8 * h + 2 * part + u]));
         }
     }
 }

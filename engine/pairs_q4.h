@@ -23,9 +23,9 @@ static ALWAYS_INLINE void block_4(const uint8_t *w,
     const vi nibble = v_set8(15), fifth = v_set8(16);
     const vi qh = v_load(w); /* five: their bits (kernels_pack.h) */
     const uint8_t *qs = w + (five ? 4 * V_ROWS : 0);
-    vi lo[TILE_COLS], hi[TILE_COLS];
+    vp lo[TILE_COLS], hi[TILE_COLS];
     UNROLL
-    for (int n = 0; n < nc; n++) lo[n] = hi[n] = v_zero();
+    for (int n = 0; n < nc; n++) lo[n] = hi[n] = vp_zero();
     UNROLL
     for (int c = 0; c < 4; c++) {
         const vi x = v_load(qs + 4 * V_ROWS * c);
@@ -38,15 +38,15 @@ static ALWAYS_INLINE void block_4(const uint8_t *w,
         UNROLL
         for (int n = 0; n < nc; n++) {
             const int8_t *q = a[n]->q + 4 * c;
-            lo[n] = v_add16(lo[n], v_maddubs(l, v_quad(q)));
-            hi[n] = v_add16(hi[n], v_maddubs(h, v_quad(q + 16)));
+            lo[n] = vp_dot(lo[n], l, v_quad(q));
+            hi[n] = vp_dot(hi[n], h, v_quad(q + 16));
         }
     }
-    const vi one = v_set16(1);
     UNROLL
     for (int n = 0; n < nc; n++) {
-        sum[n] = five ? v_add32(v_madd16(lo[n], one), v_madd16(hi[n], one))
-                      : v_madd16(v_add16(lo[n], hi[n]), one);
+        const vi low = vp_pairs(lo[n]), high = vp_pairs(hi[n]);
+        sum[n] = five ? v_add_pairs(v_add_pairs(v_zero(), low), high)
+                      : v_add_pairs(v_zero(), v_add16(low, high));
     }
 }
 

@@ -23,9 +23,9 @@ static ALWAYS_INLINE void quads_45(const uint8_t *w,
     const vi nibble = v_set8(15), fifth = v_set8(16);
     const uint8_t *qh = w + 16 * V_ROWS;
     const uint8_t *qs = qh + (five ? 32 * V_ROWS : 0);
-    vi lo[TILE_COLS], hi[TILE_COLS];
+    vp lo[TILE_COLS], hi[TILE_COLS];
     UNROLL
-    for (int n = 0; n < nc; n++) lo[n] = hi[n] = v_zero();
+    for (int n = 0; n < nc; n++) lo[n] = hi[n] = vp_zero();
     UNROLL
     for (int c = first; c < first + n_quads; c++) {
         const vi x = v_load(qs + (8 * i + c) * (4 * V_ROWS));
@@ -39,16 +39,16 @@ static ALWAYS_INLINE void quads_45(const uint8_t *w,
         UNROLL
         for (int n = 0; n < nc; n++) {
             const int8_t *q = a[n]->q + 64 * i + 4 * c;
-            lo[n] = v_add16(lo[n], v_maddubs(l, v_quad(q)));
-            hi[n] = v_add16(hi[n], v_maddubs(h, v_quad(q + 32)));
+            lo[n] = vp_dot(lo[n], l, v_quad(q));
+            hi[n] = vp_dot(hi[n], h, v_quad(q + 32));
         }
     }
     const vi sl = v_u8_twice(s->sc + 2 * V_ROWS * i);
     const vi sh = v_u8_twice(s->sc + 2 * V_ROWS * i + V_ROWS);
     UNROLL
     for (int n = 0; n < nc; n++) {
-        sum[n] =
-            v_add32(sum[n], v_add32(v_madd16(lo[n], sl), v_madd16(hi[n], sh)));
+        sum[n] = v_add32(sum[n], v_add32(v_madd16(vp_pairs(lo[n]), sl),
+                                         v_madd16(vp_pairs(hi[n]), sh)));
     }
 }
 

@@ -30,7 +30,7 @@ static ALWAYS_INLINE void eight_q6(const uint8_t *w, const struct scales_16 *s,
         for (int n = 0; n < nc; n++) {
             const int8_t *q = a[n]->q + 128 * h + 32 * part + 8 * c;
             const vi t =
-                v_add16(v_maddubs(x, v_quad(q)), v_maddubs(y, v_quad(q + 4)));
+                vp_pairs(vp_dot(vp_mul(x, v_quad(q)), y, v_quad(q + 4)));
             sum[n] = v_add32(sum[n],
                              v_madd16(t, s->twice[8 * h + 2 * part + c / 2]));
         }

@@ -1,8 +1,7 @@
 /* pairs_q8.h - Q8_0.
  *
- * maddubs wants one unsigned factor: |w| <= 128 is one, with the sign of w
- * moved to q. Its pair sums are exact: 2 * 128 * 127 < 2^15, w = -128
- * included (the sign of q = -128 could not be moved, but |q| <= 127). */
+ * Pair sums are exact: 2 * 128 * 127 < 2^15, w = -128 included (v_madd8() could
+ * not take the sign of q = -128, but |q| <= 127). */
 #ifndef ENGINE_PAIRS_Q8_H
 #define ENGINE_PAIRS_Q8_H
 
@@ -18,12 +17,10 @@ block_q8(const uint8_t *w, const struct act_q8_0 *const *a, int nc, vi *sum)
     UNROLL
     for (int c = 0; c < 8; c++) {
         const vi x = v_load(w + 4 * V_ROWS * c);
-        const vi magnitude = v_abs8(x);
         UNROLL
         for (int n = 0; n < nc; n++) {
-            const vi q = v_sign8(v_quad(a[n]->q + 4 * c), x);
-            sum[n] =
-                v_add32(sum[n], v_madd16(v_maddubs(magnitude, q), v_set16(1)));
+            const vi q = v_quad(a[n]->q + 4 * c);
+            sum[n] = v_add_pairs(sum[n], v_madd8(x, q));
         }
     }
 }

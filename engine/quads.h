@@ -1,8 +1,8 @@
-/* quads.h - the kernels of a level with VNNI (simd.h).
+/* quads.h - the kernels of a level with VNNI or sdot (simd.h).
  *
- * The products of four bytes become int32 at once.  One factor is unsigned:
- * weights that are not get an offset, which comes off through the sums of the
- * activations. */
+ * The products of four bytes become int32 at once.  One factor of VNNI is
+ * unsigned: weights that are not get an offset (V_OFFSET8), which comes off
+ * through the sums of the activations. */
 #ifndef ENGINE_QUADS_H
 #define ENGINE_QUADS_H
 

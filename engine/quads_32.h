@@ -52,7 +52,7 @@ bytes_32(const uint8_t *w, const struct act_q8_0 *const *a, int nc, vi *sum)
 {
     UNROLL
     for (int c = 0; c < 8; c++) {
-        const vi x = v_xor(v_load(w + 4 * V_ROWS * c), v_set8(-128));
+        const vi x = v_xor(v_load(w + 4 * V_ROWS * c), v_set8(-V_OFFSET8));
         UNROLL
         for (int n = 0; n < nc; n++) {
             sum[n] = v_dot_u8(sum[n], x, v_quad(a[n]->q + 4 * c));
@@ -126,12 +126,12 @@ static ALWAYS_INLINE void tile_32(const struct matmul_job *job,
     }                                                                          \
     KERNEL(TYPE, id, text, ACT_Q8_0, NULL)
 
-KERNEL_32(QUANT_Q8_0, q8_0, "q8_0", 32, 128, false)
+KERNEL_32(QUANT_Q8_0, q8_0, "q8_0", 32, V_OFFSET8, false)
 KERNEL_32(QUANT_Q4_0, q4_0, "q4_0", 16, 8, false)
 KERNEL_32(QUANT_Q4_1, q4_1, "q4_1", 16, 0, true)
 KERNEL_32(QUANT_Q5_0, q5_0, "q5_0", 20, 16, false)
 KERNEL_32(QUANT_Q5_1, q5_1, "q5_1", 20, 0, true)
-KERNEL_32(QUANT_IQ4_NL, iq4_nl, "iq4_nl", 16, 128, false)
+KERNEL_32(QUANT_IQ4_NL, iq4_nl, "iq4_nl", 16, V_OFFSET8, false)
 
 #endif
 #endif

@@ -16,7 +16,8 @@ static ALWAYS_INLINE void sub_iq4(const uint8_t *w, vi scale, int j,
     vi acc[TILE_COLS];
     UNROLL
     for (int n = 0; n < nc; n++) {
-        acc[n] = v_set32(-128 * (a[n]->sum[2 * j] + a[n]->sum[2 * j + 1]));
+        acc[n] =
+            v_set32(-V_OFFSET8 * (a[n]->sum[2 * j] + a[n]->sum[2 * j + 1]));
     }
     UNROLL
     for (int c = 0; c < 4; c++) {

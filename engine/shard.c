@@ -415,7 +415,7 @@ static enum status check_options(const struct model *m,
                          "up to %u positions",
                          o->rows_max, o->outputs_max, o->n_seq_max, o->n_ctx);
     }
-    if (o->isa >= ISA_END || o->isa > cpu_isa() ||
+    if (o->isa >= ISA_END || !cpu_runs(o->isa) ||
         (unsigned)o->kv_type >= KV_TYPE_END) {
         return error_set(err, ST_USAGE,
                          "instruction set %s, key/value type %d: not on this "

@@ -12,7 +12,8 @@
  *   LEVEL_NAME  as isa_name() has it
  *   LEVEL_BITS  128, 256 or 512
  * and includes the kernels: pairs_*.h multiply bytes to int16 pairs (SSSE3,
- * AVX2), quads_*.h to int32 quads (VNNI), lanes_*.h are for floats. */
+ * AVX2, NEON), quads_*.h to int32 quads (VNNI, sdot), lanes_*.h are for
+ * floats. */
 #ifndef ENGINE_SIMD_H
 #define ENGINE_SIMD_H
 
@@ -24,7 +25,9 @@
 #ifdef LEVEL
 #include <string.h>
 
-#if LEVEL_BITS == 512
+#ifdef __aarch64__
+#include "engine/simd_neon.h"
+#elif LEVEL_BITS == 512
 #include "engine/simd_512.h"
 #elif LEVEL_BITS == 256
 #include "engine/simd_256.h"
@@ -34,10 +37,16 @@
 
 /* Columns that share one unpacking of the weights: their accumulators, two
  * for each, leave half the registers for weights. */
-#if LEVEL_BITS == 512
+#if LEVEL_BITS == 512 || defined(__ARM_FEATURE_DOTPROD)
 #define TILE_COLS 8
 #else
 #define TILE_COLS 4
+#endif
+
+/* What weights with a sign get added to be unsigned bytes, if v_dot_u8() needs
+ * them so. */
+#ifndef V_OFFSET8
+#define V_OFFSET8 128
 #endif
 
 /* Activations that are gone over for every group; half of the smallest L2. */
@@ -117,9 +126,13 @@ static ALWAYS_INLINE void stack_store(const struct tile_stack *s,
  * with, two a quad. */
 static ALWAYS_INLINE void sums_of_32(const struct act_q8_k *a, int16_t sums[8])
 {
+#ifdef __aarch64__
+    vst1q_s16(sums, vpaddq_s16(vld1q_s16(a->sum), vld1q_s16(a->sum + 8)));
+#else
     const __m128i low = _mm_loadu_si128((const void *)a->sum);
     const __m128i high = _mm_loadu_si128((const void *)(a->sum + 8));
     _mm_storeu_si128((void *)sums, _mm_hadd_epi16(low, high));
+#endif
 }
 
 static ALWAYS_INLINE vi two_sums(const int16_t *sums)
@@ -133,14 +146,14 @@ static ALWAYS_INLINE vi two_sums(const int16_t *sums)
 static ALWAYS_INLINE void prefetch(const uint8_t *w, size_t n)
 {
     for (size_t i = 0; i < n; i += 64) {
-        _mm_prefetch((const char *)w + PREFETCH_AHEAD + i, _MM_HINT_T0);
+        __builtin_prefetch(w + PREFETCH_AHEAD + i);
     }
 }
 
-/* What the nibbles of the IQ4 types mean, plus 128: unsigned. */
+/* What the nibbles of the IQ4 types mean, as v_dot_u8() wants it. */
 static ALWAYS_INLINE vi iq4_table(void)
 {
-    return v_xor(v_lanes(quant_iq4_values), v_set8(-128));
+    return v_xor(v_lanes(quant_iq4_values), v_set8(-V_OFFSET8));
 }
 
 /* The panel through OpenBLAS for this layout, where it may pay. */

@@ -112,21 +112,38 @@ static ALWAYS_INLINE vi v_shuffle8(vi x, vi order)
 {
     return _mm_shuffle_epi8(x, order);
 }
-static ALWAYS_INLINE vi v_abs8(vi x)
-{
-    return _mm_abs_epi8(x);
-}
-static ALWAYS_INLINE vi v_sign8(vi x, vi sign)
-{
-    return _mm_sign_epi8(x, sign);
-}
-static ALWAYS_INLINE vi v_maddubs(vi u, vi s)
-{
-    return _mm_maddubs_epi16(u, s);
-}
 static ALWAYS_INLINE vi v_madd16(vi a, vi b)
 {
     return _mm_madd_epi16(a, b);
+}
+/* sum and the sums of int16 pairs */
+static ALWAYS_INLINE vi v_add_pairs(vi sum, vi pairs)
+{
+    return _mm_add_epi32(sum, _mm_madd_epi16(pairs, v_set16(1)));
+}
+/* Sums of byte products, u unsigned, that become int16 pairs at the end. */
+typedef vi vp;
+static ALWAYS_INLINE vp vp_zero(void)
+{
+    return v_zero();
+}
+static ALWAYS_INLINE vp vp_mul(vi u, vi s)
+{
+    return _mm_maddubs_epi16(u, s);
+}
+static ALWAYS_INLINE vp vp_dot(vp sum, vi u, vi s)
+{
+    return v_add16(sum, _mm_maddubs_epi16(u, s));
+}
+static ALWAYS_INLINE vi vp_pairs(vp sum)
+{
+    return sum;
+}
+/* The int16 pair sums of signed bytes: the sign of a moves to b, which is not
+ * -128. */
+static ALWAYS_INLINE vi v_madd8(vi a, vi b)
+{
+    return _mm_maddubs_epi16(_mm_abs_epi8(a), _mm_sign_epi8(b, a));
 }
 static ALWAYS_INLINE vi v_dot_i16(vi sum, vi a, vi b)
 {

@@ -1,58 +1,7 @@
-#include "engine/step.h"
-
 #include <assert.h>
 #include <string.h>
 
-#include "engine/attention.h"
-#include "engine/moe.h"
-
-enum phase {
-    PHASE_IDLE,
-    PHASE_EMBED,
-    PHASE_ATTENTION,
-    PHASE_FFN,
-    PHASE_EXPERTS, /* the local ones */
-    PHASE_COMBINE, /* when all parts are there */
-    PHASE_HEAD,
-};
-
-/* Rows of one expert in the gathered arrays. */
-struct group {
-    uint32_t expert, first, n;
-};
-
-struct step {
-    struct shard *s;
-    char *slab;
-    /* the input */
-    struct step_row *rows;           /* [rows_max] */
-    struct attention_row *attention; /* [rows_max] */
-    uint32_t n_rows, n_want;
-    bool head;
-    uint32_t layer, layer_end;
-    enum phase phase;
-    /* activations */
-    float *x;      /* [rows][n_embd]: the residual stream */
-    float *normed; /* [rows][n_embd] */
-    float *q;      /* [rows][n_head * head_dim], then the attention's output */
-    float *mixed;  /* [rows][n_head * head_dim] */
-    float *k, *v;  /* [rows][n_head_kv * head_dim] */
-    float *gate, *up;                /* [rows][n_ff] */
-    float *rope;                     /* [rows][n_rot] */
-    float *logits;                   /* [outputs][n_vocab] */
-    char *act[ACT_KIND_END];         /* [rows][act_stride[kind]] */
-    size_t act_stride[ACT_KIND_END]; /* of the widest k */
-    char *scratch;                   /* [threads][KERNEL_SCRATCH] */
-    /* mixture of experts */
-    float *router;    /* [rows][n_expert] */
-    uint32_t *chosen; /* [rows][n_expert_used], ascending */
-    uint32_t *slot;   /* [rows][n_expert_used]: row in the gathered arrays */
-    float *weight;    /* [rows][n_expert_used] */
-    float *gathered, *expert_out; /* [rows * n_expert_used][n_embd] */
-    struct group *groups;         /* [n_expert] */
-    struct step_part *parts;      /* [n_expert] */
-    uint32_t n_groups, n_parts;
-};
+#include "engine/step_internal.h"
 
 /* ------------------------------------------------------------ memory */
 
@@ -95,6 +44,7 @@ static uint64_t lay_out(struct step *st, const struct model *m,
         PLACE(act[kind], rows * st->act_stride[kind]);
     }
     PLACE(scratch, (uint64_t)o->n_threads * KERNEL_SCRATCH);
+    PLACE(attention_space, attention_bytes(m, o));
     PLACE(router, rows * m->n_expert);
     PLACE(chosen, rows * used);
     PLACE(slot, rows * used);
@@ -243,6 +193,7 @@ enum status step_begin(struct step *st, const struct step_input *in,
     if (status != ST_OK) return status;
     st->n_rows = in->n_rows;
     st->n_want = 0;
+    st->branch.there = false;
     if (in->n_rows == 0) return ST_OK; /* the operations were all */
     memcpy(st->rows, in->rows, in->n_rows * sizeof *st->rows);
     for (uint32_t r = 0; r < in->n_rows; r++) st->n_want += in->rows[r].want;
@@ -268,345 +219,15 @@ enum status step_begin(struct step *st, const struct step_input *in,
     return ST_OK;
 }
 
-/* --------------------------------------------------- building blocks */
-
-struct rows_job {
-    struct step *st;
-    const float *in, *weight;
-    float *out;
-    uint32_t width;
-    enum act_kind kind;
-};
-
-static void norm_item(void *arg, uint32_t r, uint32_t thread)
-{
-    (void)thread;
-    const struct rows_job *j = arg;
-    const size_t at = (size_t)r * j->width;
-    nm_rmsnorm(j->in + at, j->weight, j->st->s->model.rms_eps, j->width,
-               j->out + at);
-}
-
-static void norm_rows(struct step *st, const float *in, const float *weight,
-                      float *out, uint32_t n_rows)
-{
-    struct rows_job j = {.st = st,
-                         .in = in,
-                         .weight = weight,
-                         .out = out,
-                         .width = st->s->model.n_embd};
-    pool_run(st->s->pool, norm_item, &j, n_rows);
-}
-
-static void quantize_item(void *arg, uint32_t r, uint32_t thread)
-{
-    (void)thread;
-    const struct rows_job *j = arg;
-    j->st->s->vec->act_quantize(j->kind, j->in + (size_t)r * j->width, j->width,
-                                j->st->act[j->kind] +
-                                    r * j->st->act_stride[j->kind]);
-}
-
-/* y_i = m_i x for matrices that share their input [n_rows][k]. */
-static void multiply(struct step *st, const float *x,
-                     const struct matrix *const m[], float *const y[],
-                     uint32_t n, uint32_t n_rows)
-{
-    bool ready[ACT_KIND_END] = {false};
-    struct matrix_product products[MATRIX_PRODUCTS_MAX];
-    for (uint32_t i = 0; i < n; i++) {
-        const enum act_kind kind = m[i]->kernel->act;
-        if (!ready[kind]) {
-            struct rows_job j = {
-                .st = st, .in = x, .width = m[i]->k, .kind = kind};
-            pool_run(st->s->pool, quantize_item, &j, n_rows);
-            ready[kind] = true;
-        }
-        products[i] = (struct matrix_product){
-            .m = m[i],
-            .act = st->act[kind],
-            .act_stride = st->act_stride[kind],
-            .y = y[i],
-            .y_stride = m[i]->n_rows,
-        };
-    }
-    matrix_mul(st->s->pool, st->scratch, products, n, n_rows);
-}
-
-static void add_rows(float *x, const float *y, size_t n)
-{
-    for (size_t i = 0; i < n; i++) x[i] += y[i];
-}
-
-/* bias NULL: none. */
-static void add_bias(float *x, const float *bias, uint32_t width,
-                     uint32_t n_rows)
-{
-    for (uint32_t r = 0; bias && r < n_rows; r++) {
-        add_rows(x + (size_t)r * width, bias, width);
-    }
-}
-
-static void activate_item(void *arg, uint32_t r, uint32_t thread)
-{
-    (void)thread;
-    const struct rows_job *j = arg;
-    const struct shard *s = j->st->s;
-    float *gate = j->st->gate + (size_t)r * j->width;
-    const float *up = j->st->up + (size_t)r * j->width;
-    if (s->model.activation == ACTIVATION_GELU)
-        s->vec->gelu_mul(gate, gate, up, j->width);
-    else
-        s->vec->silu_mul(gate, gate, up, j->width);
-}
-
-/* y = down (act(gate x) * up x), row by row; y may be x.  bias: a layer's
- * vectors, or NULL for an expert. */
-static void feed_forward(struct step *st, const struct matrix *gate,
-                         const struct matrix *up, const struct matrix *down,
-                         float *const *bias, const float *x, float *y,
-                         uint32_t n_rows)
-{
-    const struct matrix *const first[] = {gate, up};
-    float *const to[] = {st->gate, st->up};
-    multiply(st, x, first, to, 2, n_rows);
-    if (bias) {
-        add_bias(st->gate, bias[VEC_GATE_BIAS], gate->n_rows, n_rows);
-        add_bias(st->up, bias[VEC_UP_BIAS], up->n_rows, n_rows);
-    }
-    struct rows_job j = {.st = st, .width = gate->n_rows};
-    pool_run(st->s->pool, activate_item, &j, n_rows);
-    const struct matrix *const second[] = {down};
-    float *const out[] = {y};
-    multiply(st, st->gate, second, out, 1, n_rows);
-    if (bias) add_bias(y, bias[VEC_DOWN_BIAS], down->n_rows, n_rows);
-}
-
-/* x += y, y normed first where the model wants that. */
-static void add_branch(struct step *st, float *y, const float *post_norm)
-{
-    if (post_norm) norm_rows(st, y, post_norm, y, st->n_rows);
-    add_rows(st->x, y, (size_t)st->n_rows * st->s->model.n_embd);
-}
-
-/* -------------------------------------------------------- operations */
-
-static void run_embed(struct step *st)
-{
-    const struct shard *s = st->s;
-    const struct matrix *m = s->embed.kernel ? &s->embed : &s->head;
-    const uint32_t width = s->model.n_embd;
-    for (uint32_t r = 0; r < st->n_rows; r++) {
-        float *x = st->x + (size_t)r * width;
-        matrix_row(m, (uint32_t)st->rows[r].token, x);
-        if (s->model.embed_scale != 1.0f) {
-            s->vec->scale(x, s->model.embed_scale, width);
-        }
-    }
-}
-
-/* Another step may have freed or shortened a sequence since: its rows are
- * computed no further, and above all they store nothing. */
-static void find_sequences(struct step *st)
-{
-    const struct kv *kv = st->s->kv;
-    for (uint32_t r = 0; r < st->n_rows; r++) {
-        const struct step_row *row = &st->rows[r];
-        const bool there = row->pos < kv_length(kv, row->seq);
-        st->attention[r] = (struct attention_row){
-            there ? kv_find(kv, row->seq) : UINT32_MAX, row->pos};
-    }
-}
-
-/* norm NULL: none. */
-static void norm_heads(const struct model *m, float *x, uint32_t n_head,
-                       const float *norm)
-{
-    for (uint32_t h = 0; norm && h < n_head; h++, x += m->head_dim) {
-        nm_rmsnorm(x, norm, m->rms_eps, m->head_dim, x);
-    }
-}
-
-struct heads_job {
-    struct step *st;
-    const struct shard_layer *l;
-};
-
-/* From products to what attention takes: biases, norms, RoPE. */
-static void heads_item(void *arg, uint32_t r, uint32_t thread)
-{
-    (void)thread;
-    const struct heads_job *j = arg;
-    const struct step *st = j->st;
-    const struct model *m = &st->s->model;
-    float *const *vec = j->l->vec;
-    const uint32_t n_q = m->n_head * m->head_dim;
-    const uint32_t n_kv = m->n_head_kv * m->head_dim;
-    const float *table = st->rope + (size_t)r * m->n_rot;
-    float *q = st->q + (size_t)r * n_q, *k = st->k + (size_t)r * n_kv;
-    add_bias(q, vec[VEC_Q_BIAS], n_q, 1);
-    add_bias(k, vec[VEC_K_BIAS], n_kv, 1);
-    add_bias(st->v + (size_t)r * n_kv, vec[VEC_V_BIAS], n_kv, 1);
-    norm_heads(m, q, m->n_head, vec[VEC_Q_NORM]);
-    norm_heads(m, k, m->n_head_kv, vec[VEC_K_NORM]);
-    rope_apply(m, q, m->n_head, table);
-    rope_apply(m, k, m->n_head_kv, table);
-}
-
-static void run_attention(struct step *st, const struct shard_layer *l)
-{
-    struct shard *s = st->s;
-    const struct model *m = &s->model;
-    const uint32_t n_kv = m->n_head_kv * m->head_dim;
-    find_sequences(st);
-    norm_rows(st, st->x, l->vec[VEC_ATTN_NORM], st->normed, st->n_rows);
-    const struct matrix *const qkv[] = {&l->q, &l->k, &l->v};
-    float *const to[] = {st->q, st->k, st->v};
-    multiply(st, st->normed, qkv, to, 3, st->n_rows);
-    struct heads_job j = {st, l};
-    pool_run(s->pool, heads_item, &j, st->n_rows);
-    for (uint32_t r = 0; r < st->n_rows; r++) {
-        if (st->attention[r].handle == UINT32_MAX) continue;
-        kv_store(s->kv, st->attention[r].handle, l->kv_layer,
-                 st->attention[r].pos, st->k + (size_t)r * n_kv,
-                 st->v + (size_t)r * n_kv);
-    }
-    attention_run(s, l->kv_layer, l->window, st->attention, st->n_rows, st->q,
-                  st->mixed, st->scratch);
-    const struct matrix *const o[] = {&l->o};
-    float *const out[] = {st->normed};
-    multiply(st, st->mixed, o, out, 1, st->n_rows);
-    add_bias(st->normed, l->vec[VEC_O_BIAS], m->n_embd, st->n_rows);
-    add_branch(st, st->normed, l->vec[VEC_ATTN_POST_NORM]);
-}
-
-/* Sort the rows by expert and copy them together; name the experts that are
- * elsewhere. */
-static void gather(struct step *st)
-{
-    const struct shard *s = st->s;
-    const uint32_t used = s->model.n_expert_used, width = s->model.n_embd;
-    uint32_t n = 0;
-    st->n_groups = st->n_parts = 0;
-    for (uint32_t e = 0; e < s->model.n_expert; e++) {
-        const uint32_t first = n;
-        for (uint32_t i = 0; i < st->n_rows * used; i++) {
-            if (st->chosen[i] != e) continue;
-            memcpy(st->gathered + (size_t)n * width,
-                   st->normed + (size_t)(i / used) * width,
-                   width * sizeof *st->gathered);
-            st->slot[i] = n++;
-        }
-        if (n == first) continue;
-        st->groups[st->n_groups++] = (struct group){e, first, n - first};
-        if (shard_has_expert(s, st->layer, e)) continue;
-        st->parts[st->n_parts++] = (struct step_part){
-            .layer = st->layer,
-            .expert = e,
-            .n_rows = n - first,
-            .x = st->gathered + (size_t)first * width,
-            .y = st->expert_out + (size_t)first * width,
-        };
-    }
-}
-
-static void route(struct step *st, const struct shard_layer *l)
-{
-    const struct model *m = &st->s->model;
-    const struct matrix *const router[] = {&l->router};
-    float *const to[] = {st->router};
-    multiply(st, st->normed, router, to, 1, st->n_rows);
-    for (uint32_t r = 0; r < st->n_rows; r++) {
-        moe_select(st->router + (size_t)r * m->n_expert, m->n_expert,
-                   m->n_expert_used, m->expert_norm,
-                   st->chosen + (size_t)r * m->n_expert_used,
-                   st->weight + (size_t)r * m->n_expert_used);
-    }
-    gather(st);
-}
-
-static void run_local_experts(struct step *st)
-{
-    const struct shard *s = st->s;
-    const size_t width = s->model.n_embd;
-    for (uint32_t i = 0; i < st->n_groups; i++) {
-        const struct group *g = &st->groups[i];
-        if (!shard_has_expert(s, st->layer, g->expert)) continue;
-        const struct shard_expert *e = &s->layers[st->layer].experts[g->expert];
-        feed_forward(st, &e->gate, &e->up, &e->down, NULL,
-                     st->gathered + g->first * width,
-                     st->expert_out + g->first * width, g->n);
-    }
-}
-
-/* y = (w_a E_a + w_b E_b) + ..., ascending experts; then x = x + y. */
-static void combine(struct step *st, const struct shard_layer *l)
-{
-    const struct model *m = &st->s->model;
-    const uint32_t used = m->n_expert_used;
-    for (uint32_t r = 0; r < st->n_rows; r++) {
-        float *to = st->normed + (size_t)r * m->n_embd;
-        const uint32_t *slot = st->slot + (size_t)r * used;
-        const float *w = st->weight + (size_t)r * used;
-        for (uint32_t d = 0; d < m->n_embd; d++) {
-            float y = w[0] * st->expert_out[slot[0] * (size_t)m->n_embd + d];
-            for (uint32_t i = 1; i < used; i++) {
-                y += w[i] * st->expert_out[slot[i] * (size_t)m->n_embd + d];
-            }
-            to[d] = y;
-        }
-    }
-    add_branch(st, st->normed, l->vec[VEC_FFN_POST_NORM]);
-}
-
-#define LOGITS_AT_ONCE 8192 /* of a row, for one thread */
-
-struct cap_job {
-    struct step *st;
-    uint32_t parts; /* of a row */
-};
-
-static void cap_item(void *arg, uint32_t item, uint32_t thread)
-{
-    (void)thread;
-    const struct cap_job *j = arg;
-    const struct shard *s = j->st->s;
-    const uint32_t at = item % j->parts * LOGITS_AT_ONCE;
-    const uint32_t left = s->head.n_rows - at;
-    s->vec->soft_cap(step_logits(j->st, item / j->parts) + at,
-                     s->model.final_softcap,
-                     left < LOGITS_AT_ONCE ? left : LOGITS_AT_ONCE);
-}
-
-static void cap_logits(struct step *st, uint32_t n)
-{
-    struct cap_job j = {st, (st->s->head.n_rows - 1) / LOGITS_AT_ONCE + 1};
-    if (st->s->model.final_softcap > 0) {
-        pool_run(st->s->pool, cap_item, &j, n * j.parts);
-    }
-}
-
-static void run_head(struct step *st)
-{
-    const struct shard *s = st->s;
-    const uint32_t width = s->model.n_embd;
-    uint32_t n = 0;
-    for (uint32_t r = 0; r < st->n_rows; r++) {
-        if (!st->rows[r].want) continue;
-        nm_rmsnorm(st->x + (size_t)r * width, s->output_norm, s->model.rms_eps,
-                   width, st->normed + (size_t)n++ * width);
-    }
-    if (n == 0) return;
-    const struct matrix *const head[] = {&s->head};
-    float *const to[] = {st->logits};
-    multiply(st, st->normed, head, to, 1, n);
-    cap_logits(st, n);
-}
+/* ------------------------------------------------------------- execute */
 
 static void next_layer(struct step *st)
 {
     st->layer++;
-    st->phase = st->layer < st->layer_end ? PHASE_ATTENTION : after_layers(st);
+    st->phase = PHASE_ATTENTION;
+    if (st->layer < st->layer_end) return;
+    step_add_branch(st);
+    st->phase = after_layers(st);
 }
 
 static bool all_supplied(const struct step *st)
@@ -620,15 +241,12 @@ static bool all_supplied(const struct step *st)
 /* The feed-forward of a layer, up to where others are needed. */
 static void run_ffn(struct step *st, const struct shard_layer *l)
 {
-    norm_rows(st, st->x, l->vec[VEC_FFN_NORM], st->normed, st->n_rows);
     if (st->s->model.n_expert != 0) {
-        route(st, l);
+        step_route(st, l);
         st->phase = PHASE_EXPERTS;
         return;
     }
-    feed_forward(st, &l->gate, &l->up, &l->down, l->vec, st->normed, st->normed,
-                 st->n_rows);
-    add_branch(st, st->normed, l->vec[VEC_FFN_POST_NORM]);
+    step_dense(st, l);
     next_layer(st);
 }
 
@@ -638,13 +256,13 @@ static enum step_state advance(struct step *st, uint32_t limit)
         const struct shard_layer *l = &st->s->layers[st->layer];
         switch (st->phase) {
         case PHASE_EMBED:
-            run_embed(st);
+            step_embed(st);
             st->phase =
                 st->layer < st->layer_end ? PHASE_ATTENTION : after_layers(st);
             break;
         case PHASE_ATTENTION:
             if (st->layer >= limit) return STEP_PAUSED;
-            run_attention(st, l);
+            step_attention(st, l);
             st->phase = PHASE_FFN;
             break;
         case PHASE_FFN:
@@ -652,17 +270,17 @@ static enum step_state advance(struct step *st, uint32_t limit)
             if (st->phase == PHASE_EXPERTS && st->n_parts) return STEP_DISPATCH;
             break;
         case PHASE_EXPERTS:
-            run_local_experts(st);
+            step_local_experts(st);
             st->phase = PHASE_COMBINE;
             break;
         case PHASE_COMBINE:
             if (!all_supplied(st)) return STEP_WAIT;
             st->n_parts = 0;
-            combine(st, l);
+            step_combine(st, l);
             next_layer(st);
             break;
         case PHASE_HEAD:
-            run_head(st);
+            step_head(st);
             st->phase = PHASE_IDLE;
             break;
         case PHASE_IDLE:
@@ -736,7 +354,6 @@ enum status step_expert(struct step *st, uint32_t layer, uint32_t expert,
                          "expert %u of layer %u for %u rows is not here",
                          expert, layer, n_rows);
     }
-    const struct shard_expert *e = &s->layers[layer].experts[expert];
-    feed_forward(st, &e->gate, &e->up, &e->down, NULL, x, y, n_rows);
+    step_one_expert(st, &s->layers[layer].experts[expert], x, y, n_rows);
     return ST_OK;
 }

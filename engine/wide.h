@@ -25,7 +25,7 @@
 #define WIDE_GROUPS 2
 /* Columns of a tile: accumulators and sums of all groups in registers where
  * there are 32, accumulators alone where there are 16. */
-#if LEVEL_BITS == 512
+#if LEVEL_BITS == 512 || defined(__aarch64__)
 #define WIDE_COLS 6
 #else
 #define WIDE_COLS 4
@@ -91,7 +91,12 @@ static ALWAYS_INLINE void wide_push(const struct wide *x, uint32_t col,
 /* With VNNI a chain of quads is summed up in int32, else in int16, where what
  * each kind's chain may add fits. */
 #ifdef V_QUADS
-static ALWAYS_INLINE vi v_dot_chain(vi acc, vi w, vi q)
+typedef vi wide_sum;
+static ALWAYS_INLINE wide_sum wide_zero(void)
+{
+    return v_zero();
+}
+static ALWAYS_INLINE wide_sum v_dot_chain(wide_sum acc, vi w, vi q)
 {
     return v_dot_u8(acc, w, q);
 }
@@ -113,13 +118,18 @@ static ALWAYS_INLINE vi v_second_scale(vi pairs)
     return v_signed_right32(pairs, 16);
 }
 #else
-static ALWAYS_INLINE vi v_dot_chain(vi acc, vi w, vi q)
+typedef vp wide_sum;
+static ALWAYS_INLINE wide_sum wide_zero(void)
 {
-    return v_add16(acc, v_maddubs(w, q));
+    return vp_zero();
 }
-static ALWAYS_INLINE vi v_add_scaled(vi sum, vi acc, vi scale)
+static ALWAYS_INLINE wide_sum v_dot_chain(wide_sum acc, vi w, vi q)
 {
-    return v_add32(sum, v_madd16(acc, scale));
+    return vp_dot(acc, w, q);
+}
+static ALWAYS_INLINE vi v_add_scaled(vi sum, wide_sum acc, vi scale)
+{
+    return v_add32(sum, v_madd16(vp_pairs(acc), scale));
 }
 static ALWAYS_INLINE vi v_scales_u8(const uint8_t *p)
 {
@@ -143,7 +153,7 @@ static ALWAYS_INLINE vi v_second_scale(vi pairs)
  * acc[][]. */
 static ALWAYS_INLINE void wide_chain(const struct wide_leaf *w, int i,
                                      const int8_t *const *q, int nc, int chain,
-                                     vi acc[WIDE_COLS][WIDE_GROUPS])
+                                     wide_sum acc[WIDE_COLS][WIDE_GROUPS])
 {
     UNROLL
     for (int c = 0; c < chain; c++) {
@@ -158,10 +168,20 @@ static ALWAYS_INLINE void wide_chain(const struct wide_leaf *w, int i,
     }
 }
 
-static ALWAYS_INLINE void wide_fill(vi acc[WIDE_COLS][WIDE_GROUPS], int n, vi x)
+static ALWAYS_INLINE void wide_fill(vi sum[WIDE_COLS][WIDE_GROUPS], int n, vi x)
 {
     UNROLL
-    for (int g = 0; g < WIDE_GROUPS; g++) acc[n][g] = x;
+    for (int g = 0; g < WIDE_GROUPS; g++) sum[n][g] = x;
+}
+
+static ALWAYS_INLINE void wide_clear(wide_sum acc[WIDE_COLS][WIDE_GROUPS],
+                                     int nc)
+{
+    UNROLL
+    for (int n = 0; n < nc; n++) {
+        UNROLL
+        for (int g = 0; g < WIDE_GROUPS; g++) acc[n][g] = wide_zero();
+    }
 }
 
 /* ------------------------------------------------------------ 256-blocks */
@@ -217,9 +237,8 @@ static ALWAYS_INLINE void wide_k(const struct wide *x, uint32_t col, int nc,
         wide_fill(sum, n, v_zero());
     }
     for (int j = 0; j < 64 / kind.chain; j++) {
-        vi acc[WIDE_COLS][WIDE_GROUPS];
-        UNROLL
-        for (int n = 0; n < nc; n++) wide_fill(acc, n, v_zero());
+        wide_sum acc[WIDE_COLS][WIDE_GROUPS];
+        wide_clear(acc, nc);
         wide_chain(w, kind.chain * j, q, nc, kind.chain, acc);
         UNROLL
         for (int n = 0; n < nc; n++) {
@@ -260,9 +279,8 @@ static ALWAYS_INLINE void wide_32_sums(const struct wide *x, int b,
     }
     UNROLL
     for (int c = 0; c < 8; c += chain) {
-        vi acc[WIDE_COLS][WIDE_GROUPS];
-        UNROLL
-        for (int n = 0; n < nc; n++) wide_fill(acc, n, v_zero());
+        wide_sum acc[WIDE_COLS][WIDE_GROUPS];
+        wide_clear(acc, nc);
         wide_chain(x->leaf, 8 * b + c, q, nc, chain, acc);
         UNROLL
         for (int n = 0; n < nc; n++) {
@@ -352,7 +370,7 @@ struct wide_type {
 static ALWAYS_INLINE void wide_prefetch(const uint8_t *w, size_t n)
 {
     for (size_t i = 0; i < n; i += 64) {
-        _mm_prefetch((const char *)w + i, _MM_HINT_T0);
+        __builtin_prefetch(w + i);
     }
 }
 

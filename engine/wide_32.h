@@ -67,7 +67,7 @@ static ALWAYS_INLINE void unpack_wide_32(const struct matmul_job *job,
         if (of.type == QUANT_Q8_0) {
             UNROLL
             for (int c = 0; c < 8; c++) {
-                quad[c] = v_xor(v_load(w + 4 * V_ROWS * c), v_set8(-128));
+                quad[c] = v_xor(v_load(w + 4 * V_ROWS * c), v_set8(-V_OFFSET8));
             }
         } else {
             unpack_wide_block(w, of.type, quad);
@@ -90,8 +90,8 @@ WIDE_32(q4_1, QUANT_Q4_1, 16, true, tiles_wide_four_min, 0)
 WIDE_32(q5_0, QUANT_Q5_0, 20, false, tiles_wide_five, 16)
 WIDE_32(q5_1, QUANT_Q5_1, 20, true, tiles_wide_five_min, 0)
 #ifdef V_QUADS /* whose sums have no bounds to keep */
-WIDE_32(q8_0, QUANT_Q8_0, 32, false, tiles_wide_four, 128)
-WIDE_32(iq4_nl, QUANT_IQ4_NL, 16, false, tiles_wide_four, 128)
+WIDE_32(q8_0, QUANT_Q8_0, 32, false, tiles_wide_four, V_OFFSET8)
+WIDE_32(iq4_nl, QUANT_IQ4_NL, 16, false, tiles_wide_four, V_OFFSET8)
 #endif
 
 #endif

@@ -199,7 +199,7 @@ static void unpack_wide_iq4_xs(const struct matmul_job *job, const uint8_t *w,
     for (int i = 0; i < 4; i++) {
         const vi pair = v_or(v_and(leaf->scale[2 * i], low),
                              v_left32(leaf->scale[2 * i + 1], 16));
-        leaf->min[i] = v_left16(pair, 7);
+        leaf->min[i] = V_OFFSET8 ? v_left16(pair, 7) : v_zero();
     }
     w += 8 * V_ROWS;
     for (int j = 0; j < 8; j++) {

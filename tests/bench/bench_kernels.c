@@ -191,6 +191,7 @@ int main(int argc, char **argv)
         if (!quant_info(t)) continue;
         const struct kernel *last = NULL;
         for (int isa = 0; isa <= (int)cpu_isa(); isa++) {
+            if (!cpu_runs((enum isa)isa)) continue;
             const struct kernel *k =
                 kernel_select((enum quant_type)t, (enum isa)isa);
             if (k == last) continue;

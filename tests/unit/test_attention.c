@@ -16,10 +16,14 @@
 #define HEADS_KV 2
 #define U        0x1p-24 /* of an f32 rounding */
 
+static const uint32_t positions[] = {0,   1,   7,   30,  31,  32,  33,
+                                     63,  64,  100, 254, 255, 256, 257,
+                                     288, 511, 512, 543, 640, 699};
+
 /* A shard with nothing but a cache: one layer (of two), a sequence of n. */
 struct bench {
     struct shard s;
-    char *scratch;
+    char *scratch, *space;
     uint32_t dim, n, window;
     float *k, *v; /* [n][HEADS_KV][dim], as stored */
 };
@@ -27,11 +31,11 @@ struct bench {
 /* 32 values as a q8_0 cache gives them back: by the definition, in double. */
 static void through_q8_0(float *x)
 {
-    double top = 0;
-    for (int i = 0; i < 32; i++) top = fmax(top, fabs((double)x[i]));
-    const double d = (double)f16_to_f32(f32_to_f16((float)(top / 127)));
+    float top = 0;
+    for (int i = 0; i < 32; i++) top = fmaxf(top, fabsf(x[i]));
+    const double d = (double)f16_to_f32(f32_to_f16((float)((double)top / 127)));
     for (int i = 0; i < 32; i++) {
-        const double q = rint((double)x[i] * (double)(127.0f / (float)top));
+        const double q = rint((double)x[i] * (double)(127.0f / top));
         x[i] = (float)(q * d);
     }
 }
@@ -66,11 +70,15 @@ static void open_bench(struct bench *b, uint32_t dim, uint32_t group,
                                    .n_seq_max = 8,
                                    .n_ctx = CTX};
     assert_ok(kv_create(&b->s.kv, &shape, &rig_err));
+    b->s.options.n_threads = n_threads;
+    b->s.options.n_ctx = CTX;
+    b->s.options.rows_max = COUNT_OF(positions) + 1;
     b->scratch = mem_alloc(n_threads * (size_t)KERNEL_SCRATCH);
+    b->space = mem_alloc(attention_bytes(&b->s.model, &b->s.options));
     const size_t values = (size_t)n * HEADS_KV * dim;
     b->k = mem_alloc(values * sizeof *b->k);
     b->v = mem_alloc(values * sizeof *b->v);
-    assert_true(b->scratch && b->k && b->v);
+    assert_true(b->scratch && b->space && b->k && b->v);
     struct rng rng = {seed};
     for (size_t i = 0; i < values; i++) {
         b->k[i] = 2 * rig_uniform(&rng);
@@ -92,8 +100,23 @@ static void close_bench(struct bench *b)
     kv_free(b->s.kv);
     pool_free(b->s.pool);
     mem_free(b->scratch);
+    mem_free(b->space);
     mem_free(b->k);
     mem_free(b->v);
+}
+
+static void run(struct bench *b, const struct attention_row *rows,
+                uint32_t n_rows, const float *q, float *out)
+{
+    const struct attention_job job = {.kv_layer = 1,
+                                      .window = b->window,
+                                      .rows = rows,
+                                      .n_rows = n_rows,
+                                      .q = q,
+                                      .out = out,
+                                      .scratch = b->scratch,
+                                      .space = b->space};
+    attention_run(&b->s, &job);
 }
 
 /* Positions 0..n of the data under this id, in layer 1. */
@@ -103,7 +126,7 @@ static void fill(struct bench *b, uint64_t seq)
     const uint32_t handle = kv_find(b->s.kv, seq);
     for (uint32_t p = 0; p < b->n; p++) {
         const size_t at = (size_t)p * HEADS_KV * b->dim;
-        kv_store(b->s.kv, handle, 1, p, b->k + at, b->v + at);
+        kv_store(b->s.kv, b->s.vec, handle, 1, p, b->k + at, b->v + at);
     }
 }
 
@@ -156,10 +179,6 @@ static void check_head(const struct bench *b, const float *q, uint32_t kv_head,
     }
 }
 
-static const uint32_t positions[] = {0,   1,   7,   30,  31,  32,  33,
-                                     63,  64,  100, 254, 255, 256, 257,
-                                     288, 511, 512, 543, 640, 699};
-
 /* A row at each position up to the sequence's length; returns how many. */
 static uint32_t make_rows(const struct bench *b, uint32_t handle,
                           struct attention_row *rows)
@@ -191,7 +210,7 @@ static void check_window(uint32_t dim, uint32_t group, enum kv_type type,
     struct rng rng = {99};
     for (size_t i = 0; i < n_rows * width; i++) q[i] = 2 * rig_uniform(&rng);
     memset(out, 0xff, n_rows * width * sizeof *out);
-    attention_run(&b.s, 1, b.window, rows, n_rows, q, out, b.scratch);
+    run(&b, rows, n_rows, q, out);
     memcpy(other, q, n_rows * width * sizeof *q);
     for (size_t i = 0; type == KV_Q8_0 && i < n_rows * width; i += 32) {
         through_act(other + i);
@@ -206,9 +225,10 @@ static void check_window(uint32_t dim, uint32_t group, enum kv_type type,
         assert_true(out[(n_rows - 1) * width + i] == 0);
     }
     for (enum isa isa = ISA_REF; isa <= cpu_isa(); isa++) {
+        if (!cpu_runs(isa)) continue;
         b.s.vec = vec_ops_select(isa);
         memset(other, 0xff, n_rows * width * sizeof *other);
-        attention_run(&b.s, 1, b.window, rows, n_rows, q, other, b.scratch);
+        run(&b, rows, n_rows, q, other);
         rig_assert_same(other, out, n_rows * width, isa_name(isa));
     }
     mem_free(q);
@@ -310,12 +330,10 @@ static void same_bits(enum kv_type type)
         }
         const uint32_t n = make_rows(&b, kv_find(b.s.kv, seq), rows);
         if (variant < 4) {
-            attention_run(&b.s, 1, b.window, rows, n, q, variant ? got : want,
-                          b.scratch);
+            run(&b, rows, n, q, variant ? got : want);
         } else {
             for (uint32_t r = n; r-- > 0;) { /* one by one, backwards */
-                attention_run(&b.s, 1, b.window, rows + r, 1, q + r * width,
-                              got + r * width, b.scratch);
+                run(&b, rows + r, 1, q + r * width, got + r * width);
             }
         }
         if (variant) rig_assert_same(got, want, n * width, "page order");
@@ -332,6 +350,60 @@ static void test_same_bits(void **state)
     same_bits(KV_F32);
     same_bits(KV_F16);
     same_bits(KV_Q8_0);
+}
+
+/* One row each of sequences of several lengths, on threads enough that their
+ * tiles are cut into partials, and more partials than are kept at once: as
+ * each alone on one thread. */
+static void check_cut(uint32_t group, uint32_t window, enum kv_type type)
+{
+    enum { DIM = 64, N = 700, ROWS = 4 };
+    static const uint32_t at[ROWS] = {699, 40, 511, 256};
+    struct bench b[2];
+    const size_t width = HEADS_KV * (size_t)group * DIM;
+    float *q = mem_alloc(ROWS * width * sizeof *q);
+    float *want = mem_alloc(ROWS * width * sizeof *want);
+    float *got = mem_alloc(ROWS * width * sizeof *got);
+    assert_true(q && want && got);
+    struct rng rng = {6};
+    for (size_t i = 0; i < ROWS * width; i++) q[i] = 2 * rig_uniform(&rng);
+    for (int cut = 0; cut < 2; cut++) {
+        open_bench(&b[cut], DIM, group, type, N, cut ? 8 : 1, 23);
+        b[cut].window = window;
+        fill(&b[cut], 7);
+        struct attention_row rows[ROWS];
+        for (uint32_t r = 0; r < ROWS; r++) {
+            const struct kv_op fork = {KV_OP_FORK, 20 + r, 7, at[r] + 1};
+            assert_ok(kv_apply(b[cut].s.kv, &fork, &rig_err));
+        }
+        for (uint32_t r = 0; r < ROWS; r++) {
+            rows[r] =
+                (struct attention_row){kv_find(b[cut].s.kv, 20 + r), at[r]};
+            if (!cut) run(&b[0], rows + r, 1, q + r * width, want + r * width);
+        }
+        if (cut) {
+            run(&b[1], rows, ROWS, q, got);
+            rig_assert_same(got, want, ROWS * width, "cut");
+            /* a context of two partials keeps no more of them */
+            b[1].s.options.n_ctx = 512;
+            memset(got, 0xff, ROWS * width * sizeof *got);
+            run(&b[1], rows, ROWS, q, got);
+            rig_assert_same(got, want, ROWS * width, "cut in rounds");
+        }
+        close_bench(&b[cut]);
+    }
+    mem_free(q);
+    mem_free(want);
+    mem_free(got);
+}
+
+static void test_cut(void **state)
+{
+    (void)state;
+    check_cut(4, 0, KV_F16);
+    check_cut(1, 0, KV_F32);
+    check_cut(2, 300, KV_Q8_0);
+    check_cut(2, 100, KV_F32);
 }
 
 /* halves: pairs (i, i + n / 2); size: YaRN's factor. */
@@ -353,7 +425,7 @@ static void check_rope(bool halves, double size)
         for (uint32_t i = 0; i < HEADS * DIM; i++) {
             before[i] = x[i] = rig_normal(&rng);
         }
-        rope_apply(&m, x, HEADS, table);
+        rope_apply(&m, vec_ops_ref(), x, HEADS, table);
         for (uint32_t h = 0; h < HEADS; h++) {
             for (uint32_t d = 0; d < DIM; d++) {
                 const float *was = before + (size_t)h * DIM;
@@ -395,6 +467,7 @@ int main(void)
         cmocka_unit_test(test_textbook_q8_0),
         cmocka_unit_test(test_windows),
         cmocka_unit_test(test_same_bits),
+        cmocka_unit_test(test_cut),
         cmocka_unit_test(test_rope),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -327,8 +327,9 @@ static const enum quant_type types[] = {
 static size_t kernels_of(enum quant_type type, const struct kernel *out[])
 {
     size_t n = 0;
-    for (int isa = 0; isa <= (int)cpu_isa(); isa++) {
-        const struct kernel *k = kernel_select(type, (enum isa)isa);
+    for (enum isa isa = ISA_REF; isa <= cpu_isa(); isa++) {
+        if (!cpu_runs(isa)) continue;
+        const struct kernel *k = kernel_select(type, isa);
         if (n == 0 || out[n - 1] != k) out[n++] = k;
     }
     return n;
@@ -377,14 +378,34 @@ static void test_table(void **state)
     for (size_t t = 0; t < COUNT_OF(types); t++) {
         const bool quantized = quant_info(types[t])->block > 1;
         for (enum isa isa = ISA_REF; isa <= cpu_isa(); isa++) {
+            if (!cpu_runs(isa)) continue;
             const struct kernel *k = kernel_select(types[t], isa);
-            const enum isa want = quantized || isa < ISA_AVX2 ? isa : ISA_AVX2;
+            const enum isa want = quantized         ? isa
+                                  : isa >= ISA_NEON ? ISA_NEON
+                                  : isa >= ISA_AVX2 ? ISA_AVX2
+                                                    : isa;
             assert_int_equal(k->type, types[t]);
             assert_int_equal(k->isa, want);
             assert_non_null(strstr(k->name, isa_name(want)));
             assert_int_equal(k->act, act_kind_of(types[t]));
         }
     }
+}
+
+/* A coordinator plans with the sizes of another architecture's levels. */
+static void test_other_architectures(void **state)
+{
+    (void)state;
+    for (size_t t = 0; t < COUNT_OF(types); t++) {
+        const uint32_t rows = quant_info(types[t])->block > 1 ? 4 : 1;
+        assert_int_equal(kernel_select(types[t], ISA_SSE4)->rows, rows);
+        assert_int_equal(kernel_select(types[t], ISA_NEON)->rows, rows);
+        assert_int_equal(kernel_select(types[t], ISA_NEONDOTPROD)->rows, rows);
+    }
+    assert_true(cpu_runs(ISA_REF));
+    assert_true(cpu_runs(cpu_isa()));
+    assert_true(!cpu_runs(ISA_NEON) || !cpu_runs(ISA_SSE4));
+    assert_true(!cpu_runs(ISA_END));
 }
 
 static void test_sizes(void **state)
@@ -578,9 +599,13 @@ static void test_error_bound(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_table),       cmocka_unit_test(test_sizes),
-        cmocka_unit_test(test_extremes),    cmocka_unit_test(test_blas_panels),
-        cmocka_unit_test(test_tune),        cmocka_unit_test(test_nan_surfaces),
+        cmocka_unit_test(test_table),
+        cmocka_unit_test(test_other_architectures),
+        cmocka_unit_test(test_sizes),
+        cmocka_unit_test(test_extremes),
+        cmocka_unit_test(test_blas_panels),
+        cmocka_unit_test(test_tune),
+        cmocka_unit_test(test_nan_surfaces),
         cmocka_unit_test(test_error_bound),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

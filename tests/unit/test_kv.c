@@ -78,7 +78,7 @@ static void store(struct kv *kv, uint64_t id, uint32_t pos, uint64_t stamp)
                 v[h][d] = value(stamp, l, 1, h, d);
             }
         }
-        kv_store(kv, kv_find(kv, id), l, pos, k[0], v[0]);
+        kv_store(kv, vec_ops_ref(), kv_find(kv, id), l, pos, k[0], v[0]);
     }
 }
 
@@ -349,7 +349,7 @@ static void test_q8_0_limits(void **state)
     float k[HEADS][DIM] = {{0}}, v[HEADS][DIM] = {{0}};
     k[0][7] = NAN;
     v[1][3] = INFINITY;
-    kv_store(kv, kv_find(kv, 1), 0, 0, k[0], v[0]);
+    kv_store(kv, vec_ops_ref(), kv_find(kv, 1), 0, 0, k[0], v[0]);
     const struct block_q8_0 *b = kv_k(kv, kv_find(kv, 1), 0, 0, 0);
     assert_true(isnan(f16_to_f32(b->d)));
     b = kv_k(kv, kv_find(kv, 1), 0, 1, 0);

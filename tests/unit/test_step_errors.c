@@ -272,6 +272,7 @@ static bool on_progress(void *arg, uint64_t done, uint64_t total)
 static void check_plan(const struct rig *r, const struct shard_spec *spec)
 {
     for (enum isa isa = ISA_REF; isa <= cpu_isa(); isa++) {
+        if (!cpu_runs(isa)) continue;
         struct shard_options o = rig_options(&r->model);
         o.isa = isa;
         o.n_threads = 2;

@@ -1,5 +1,5 @@
-/* test_vec.c - the vector tables and activation quantizers of this machine
- * equal the reference bit for bit. */
+/* test_vec.c - every vector table that this machine can run equals the
+ * reference bit for bit. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -14,10 +14,10 @@
 #include "common/mem.h"
 #include "common/rng.h"
 #include "engine/cpu.h"
+#include "engine/quant_f16.h"
 #include "engine/vec.h"
 
-#define N_MAX    300
-#define ROWS_MAX 9
+#define N_MAX 300
 
 static struct rng rng = {.state = 42};
 
@@ -61,86 +61,207 @@ static void check(const char *what, const float *got, const float *want,
 
 static const struct vec_ops *ref(void)
 {
-    return vec_ops_select(ISA_REF);
+    return vec_ops_ref();
 }
 
-/* Every table above the reference, through `one`. */
+/* The tables that this machine can run, the reference apart. */
+static size_t tables(const struct vec_ops *out[])
+{
+    const struct vec_ops *const all[] = {
+        cpu_runs(ISA_SSE4) ? vec_ops_sse4() : NULL,
+        cpu_runs(ISA_AVX) ? vec_ops_avx() : NULL,
+        cpu_has_f16c() ? vec_ops_f16c() : NULL,
+        cpu_runs(ISA_AVX2) ? vec_ops_avx2() : NULL,
+        cpu_runs(ISA_AVX512VNNI) ? vec_ops_avx512vnni() : NULL,
+        cpu_runs(ISA_NEON) ? vec_ops_neon() : NULL,
+    };
+    size_t n = 0;
+    for (size_t i = 0; i < COUNT_OF(all); i++) {
+        if (all[i]) out[n++] = all[i];
+    }
+    return n;
+}
+
+/* Every table, through `one`. */
 static void each(void (*one)(const struct vec_ops *ops, uint32_t n))
 {
-    for (int isa = 1; isa <= (int)cpu_isa(); isa++) {
-        for (uint32_t n = 0; n <= N_MAX; n += n < 70 ? 1 : 23) {
-            one(vec_ops_select((enum isa)isa), n);
-        }
+    const struct vec_ops *ops[ISA_END];
+    const size_t n_tables = tables(ops);
+    for (size_t i = 0; i < n_tables; i++) {
+        for (uint32_t n = 0; n <= N_MAX; n += n < 70 ? 1 : 23) one(ops[i], n);
+    }
+}
+
+/* Each level has the table of its own. */
+static void test_select(void **state)
+{
+    (void)state;
+    static const char *const names[ISA_END] = {
+        "ref", "sse4", NULL, "avx2", "avx2", "avx512vnni", "neon", "neon"};
+    for (enum isa isa = ISA_REF; isa <= cpu_isa(); isa++) {
+        if (!cpu_runs(isa)) continue;
+        const char *want = names[isa];
+        if (isa == ISA_AVX) want = cpu_has_f16c() ? "f16c" : "avx";
+        assert_string_equal(vec_ops_select(isa)->name, want);
     }
 }
 
 /* ---------------------------------------------------------- attention */
 
-static float q[N_MAX + 1], rows32[ROWS_MAX * (N_MAX + 3) + 1];
-static uint16_t rows16[ROWS_MAX * (N_MAX + 3) + 1];
+#define DIM_MAX     256
+#define QUERIES_MAX 11
+#define WIDE        (VEC_BLOCK * DIM_MAX)
 
-static void fill_rows(void)
+enum kind { K_RANDOM, K_DENORMAL, K_ZERO, K_ODD, K_END };
+
+static float some_float(enum kind kind)
 {
+    static const float odd[] = {0, -0.0f, INFINITY, -INFINITY, NAN, 1e-40f};
+    const float x = random_float();
+    if (kind == K_DENORMAL) return x * 0x1p-127f;
+    if (kind == K_ZERO) return x < 0 ? -0.0f : 0;
+    if (kind == K_ODD && rng_below(&rng, 40) == 0) {
+        return odd[rng_below(&rng, COUNT_OF(odd))];
+    }
+    return x;
+}
+
+/* Rows of the cache in each of its types. */
+static struct {
+    float f32[WIDE + 1];
+    uint16_t f16[WIDE + 1];
+    struct block_q8_0 q8_0[WIDE / 32];
+} rows;
+
+static void fill_rows(enum kind kind)
+{
+    for (size_t i = 0; i < WIDE; i++) {
+        rows.f32[i + 1] = some_float(kind);
+        const float h =
+            kind == K_DENORMAL ? random_float() * 0x1p-17f : rows.f32[i + 1];
+        rows.f16[i + 1] = f32_to_f16_inline(h);
+    }
+    for (size_t i = 0; i < COUNT_OF(rows.q8_0); i++) {
+        rows.q8_0[i].d = rows.f16[i + 1];
+        for (int j = 0; j < 32; j++) {
+            const int q = (int)rng_below(&rng, 255) - 127;
+            rows.q8_0[i].qs[j] = (int8_t)(kind == K_ZERO ? 127 : q);
+        }
+    }
+}
+
+/* As the cache has them: not aligned, but for q8_0. */
+static const void *rows_of(int type)
+{
+    if (type == 0) return rows.f32 + 1;
+    return type == 1 ? (const void *)(rows.f16 + 1) : rows.q8_0;
+}
+
+struct block {
+    _Alignas(64) float keys[WIDE], values[WIDE], s[QUERIES_MAX * VEC_BLOCK];
+    float m[QUERIES_MAX], l[QUERIES_MAX], c[QUERIES_MAX];
+    float o[QUERIES_MAX * DIM_MAX];
+};
+
+static void run_block(const struct vec_ops *ops, struct block *b, int type,
+                      const float *q, const struct act_q8_0 *acts, uint32_t nq,
+                      uint32_t n_rows, uint32_t dim, float cap)
+{
+    ops->keys[type](b->keys, rows_of(type), n_rows, dim);
+    if (type == 2)
+        ops->dots_q8_0(b->s, acts, nq, b->keys, n_rows, dim);
+    else
+        ops->dots(b->s, q, nq, b->keys, n_rows, dim);
+    ops->values[type](b->values, rows_of(type), n_rows, dim);
+    /* from some position on, as a window wants it */
+    const uint32_t from = n_rows > 3 ? n_rows % 3 : 0;
+    float scores[QUERIES_MAX * VEC_BLOCK];
+    memcpy(scores, b->s, sizeof scores);
+    ops->softmax(b->s + from, nq, n_rows - from, 0.125f, cap, b->m, b->l, b->c);
+    ops->add_values(b->o, b->c, b->s + from, nq,
+                    b->values + from * vec_width(dim), n_rows - from, dim);
+    for (uint32_t i = 0; i < nq * VEC_BLOCK; i++) {
+        if (i % VEC_BLOCK < from) b->s[i] = scores[i];
+    }
+}
+
+static void check_block(const struct vec_ops *ops, enum kind kind, uint32_t nq,
+                        uint32_t n_rows, uint32_t dim, float cap)
+{
+    static struct block got, want;
+    static float q[QUERIES_MAX * DIM_MAX];
+    static struct act_q8_0 acts[QUERIES_MAX * DIM_MAX / 32];
+    const uint32_t width = vec_width(dim);
+    fill_rows(kind);
+    for (uint32_t i = 0; i < nq * width; i++) {
+        q[i] = i % width < dim ? some_float(kind) : 0;
+    }
+    for (int type = 0; type < VEC_ROW_TYPES; type++) {
+        if (type == 2 && dim % 32 != 0) continue;
+        for (uint32_t i = 0; type == 2 && i < nq; i++) {
+            act_quantize(ACT_Q8_0, q + i * width, dim, acts + i * (dim / 32));
+        }
+        memset(&got, 0, sizeof got);
+        for (uint32_t i = 0; i < nq; i++) {
+            got.m[i] = i % 3 ? random_float() : -INFINITY;
+            got.l[i] = i % 3 ? 1 + random_float() : 0;
+            for (uint32_t d = 0; d < dim && i % 3; d++) {
+                got.o[i * width + d] = some_float(kind);
+            }
+        }
+        want = got;
+        run_block(ops, &got, type, q, acts, nq, n_rows, dim, cap);
+        run_block(ref(), &want, type, q, acts, nq, n_rows, dim, cap);
+        for (uint32_t i = 0; i < nq; i++) {
+            check("weights", got.s + i * VEC_BLOCK, want.s + i * VEC_BLOCK,
+                  n_rows);
+            check("outputs", got.o + i * width, want.o + i * width, dim);
+        }
+        for (uint32_t i = 0; i < nq; i++) assert_true(got.m[i] == want.m[i]);
+        check("sums", got.l, want.l, nq);
+        check("factors", got.c, want.c, nq);
+        for (uint32_t t = 0; t < n_rows; t++) {
+            check("values", got.values + t * width, want.values + t * width,
+                  dim);
+        }
+    }
+}
+
+static void test_attention(void **state)
+{
+    (void)state;
+    static const uint32_t dims[] = {1, 8, 20, 32, 64, 96, 112, 128, 256};
+    const struct vec_ops *ops[ISA_END];
+    const size_t n = tables(ops);
+    for (size_t i = 0; i < n; i++) {
+        for (size_t d = 0; d < COUNT_OF(dims); d++) {
+            for (uint32_t n_rows = 1; n_rows <= VEC_BLOCK; n_rows++) {
+                const uint32_t nq = 1 + n_rows % QUERIES_MAX;
+                const enum kind kind = (enum kind)(n_rows % K_END);
+                check_block(ops[i], kind, nq, n_rows, dims[d],
+                            n_rows % 5 ? 0 : 3);
+            }
+            for (int kind = 0; kind < K_END; kind++) {
+                check_block(ops[i], (enum kind)kind, QUERIES_MAX, VEC_BLOCK,
+                            dims[d], 0);
+            }
+        }
+    }
+}
+
+/* The reference's own scores are the leaves of the definition. */
+static void test_scores(void **state)
+{
+    (void)state;
+    fill_rows(K_RANDOM);
+    float q[96], s[VEC_BLOCK];
+    static float keys[WIDE];
     for (size_t i = 0; i < COUNT_OF(q); i++) q[i] = random_float();
-    for (size_t i = 0; i < COUNT_OF(rows32); i++) {
-        rows32[i] = random_float();
-        rows16[i] = f32_to_f16(rows32[i] * (i % 7 ? 1.0f : 0x1p-17f));
+    ref()->keys[0](keys, rows_of(0), 7, 96);
+    ref()->dots(s, q, 1, keys, 7, 96);
+    for (uint32_t t = 0; t < 7; t++) {
+        assert_true(same(s[t], nm_leaf_f32(q, rows.f32 + 1 + t * 96, 96)));
     }
-}
-
-static void one_dots(const struct vec_ops *ops, uint32_t n)
-{
-    fill_rows();
-    for (uint32_t rows = 0; rows <= ROWS_MAX; rows++) {
-        float got[ROWS_MAX + 1] = {0}, want[ROWS_MAX + 1] = {0};
-        const size_t stride = n + rows % 4;
-        /* one past the start: no alignment is promised */
-        ops->dot_rows_f32(got, q + 1, rows32 + 1, stride, rows, n);
-        ref()->dot_rows_f32(want, q + 1, rows32 + 1, stride, rows, n);
-        check("dot_rows_f32", got, want, COUNT_OF(got));
-        for (uint32_t t = 0; t < rows && n <= NM_LEAF; t++) {
-            const float dot = nm_leaf_f32(q + 1, rows32 + 1 + t * stride, n);
-            assert_true(same(want[t], dot));
-        }
-        ops->dot_rows_f16(got, q + 1, rows16 + 1, stride, rows, n);
-        ref()->dot_rows_f16(want, q + 1, rows16 + 1, stride, rows, n);
-        check("dot_rows_f16", got, want, COUNT_OF(got));
-    }
-}
-
-static void one_axpys(const struct vec_ops *ops, uint32_t n)
-{
-    fill_rows();
-    for (uint32_t rows = 0; rows <= ROWS_MAX; rows++) {
-        float got[N_MAX + 2], want[N_MAX + 2];
-        const size_t stride = n + rows % 4;
-        for (int f16 = 0; f16 < 2; f16++) {
-            for (size_t i = 0; i < COUNT_OF(got); i++) {
-                got[i] = want[i] = random_float();
-            }
-            if (f16) {
-                ops->axpy_rows_f16(got + 1, q, rows16 + 1, stride, rows, n);
-                ref()->axpy_rows_f16(want + 1, q, rows16 + 1, stride, rows, n);
-            } else {
-                ops->axpy_rows_f32(got + 1, q, rows32 + 1, stride, rows, n);
-                ref()->axpy_rows_f32(want + 1, q, rows32 + 1, stride, rows, n);
-            }
-            check(f16 ? "axpy_rows_f16" : "axpy_rows_f32", got, want,
-                  COUNT_OF(got));
-        }
-    }
-}
-
-static void test_dots(void **state)
-{
-    (void)state;
-    each(one_dots);
-}
-
-static void test_axpys(void **state)
-{
-    (void)state;
-    each(one_axpys);
 }
 
 /* ----------------------------------------------------------- functions */
@@ -177,9 +298,15 @@ static void one_functions(const struct vec_ops *ops, uint32_t n)
         ops->exp_row(got + 1, x + 1, m, n);
         ref()->exp_row(want + 1, x + 1, m, n);
         check("exp_row", got, want, COUNT_OF(got));
-        ops->scale(got + 1, 1.7f, n);
-        ref()->scale(want + 1, 1.7f, n);
+        ops->scale(got + 1, x + 1, 1.7f, n);
+        ref()->scale(want + 1, x + 1, 1.7f, n);
         check("scale", got, want, COUNT_OF(got));
+        ops->add(got + 1, u + 1, n);
+        ref()->add(want + 1, u + 1, n);
+        check("add", got, want, COUNT_OF(got));
+        ops->merge(got + 1, x + 1, 0.3f, 1.9f, n);
+        ref()->merge(want + 1, x + 1, 0.3f, 1.9f, n);
+        check("merge", got, want, COUNT_OF(got));
         memcpy(got, x, sizeof got);
         ops->exp_row(got + 1, got + 1, m, n); /* in place */
         ref()->exp_row(want + 1, x + 1, m, n);
@@ -187,10 +314,73 @@ static void one_functions(const struct vec_ops *ops, uint32_t n)
     }
 }
 
+/* Those that give one number, and f16. */
+static void one_sums(const struct vec_ops *ops, uint32_t n)
+{
+    float x[N_MAX + 1];
+    uint16_t got[N_MAX + 2] = {0}, want[N_MAX + 2] = {0};
+    for (int kind = 0; kind < 4; kind++) {
+        for (size_t i = 0; i < COUNT_OF(x); i++) {
+            x[i] = kind == 0 ? random_bits() : some_float((enum kind)kind);
+            if (kind == 2) x[i] = random_float();
+        }
+        const float m = kind == 1 ? -INFINITY : 0.5f;
+        assert_true(ops->largest(x + 1, n, m) == ref()->largest(x + 1, n, m));
+        assert_true(same(ops->sum_lanes(x + 1, n), ref()->sum_lanes(x + 1, n)));
+        assert_int_equal(ops->all_finite(x + 1, n),
+                         ref()->all_finite(x + 1, n));
+        if (n > 0 && kind == 2) { /* one of many */
+            static const float bad[] = {NAN, INFINITY, -INFINITY};
+            x[1 + rng_below(&rng, n)] = bad[n % 3];
+            assert_false(ops->all_finite(x + 1, n));
+        }
+        ops->to_f16(got + 1, x + 1, n);
+        ref()->to_f16(want + 1, x + 1, n);
+        for (uint32_t i = 0; i < N_MAX + 2; i++) {
+            assert_true(same(f16_to_f32(got[i]), f16_to_f32(want[i])));
+        }
+    }
+}
+
+/* Whole rows of several leaves; heads of pairs. */
+static void one_rows(const struct vec_ops *ops, uint32_t n)
+{
+    enum { BIG = 9 * NM_LEAF };
+    static float x[BIG + 1], w[BIG + 1], got[BIG + 1], want[BIG + 1];
+    const uint32_t len = n == 0 ? BIG : n < 10 ? n * NM_LEAF : n * 7 % BIG + 1;
+    for (size_t i = 0; i < COUNT_OF(x); i++) {
+        x[i] = n % 9 == 8 ? some_float(K_ODD) : random_float();
+        w[i] = random_float();
+    }
+    ops->rmsnorm(x + 1, w + 1, 1e-5f, len, got);
+    ref()->rmsnorm(x + 1, w + 1, 1e-5f, len, want);
+    check("rmsnorm", got, want, len);
+    memcpy(got, x, sizeof got);
+    memcpy(want, x, sizeof want);
+    ops->rope_halves(got + 1, w + 1, n);
+    ref()->rope_halves(want + 1, w + 1, n);
+    check("rope_halves", got, want, COUNT_OF(got));
+    ops->rope_pairs(got + 1, w + 1, n);
+    ref()->rope_pairs(want + 1, w + 1, n);
+    check("rope_pairs", got, want, COUNT_OF(got));
+}
+
 static void test_functions(void **state)
 {
     (void)state;
     each(one_functions);
+}
+
+static void test_sums(void **state)
+{
+    (void)state;
+    each(one_sums);
+}
+
+static void test_rows(void **state)
+{
+    (void)state;
+    each(one_rows);
 }
 
 /* --------------------------------------------------------- activations */
@@ -224,8 +414,10 @@ static void test_act_quantize(void **state)
 {
     (void)state;
     static float x[K + 1];
-    for (int isa = 1; isa <= (int)cpu_isa(); isa++) {
-        const struct vec_ops *ops = vec_ops_select((enum isa)isa);
+    const struct vec_ops *all[ISA_END];
+    const size_t n = tables(all);
+    for (size_t t = 0; t < n; t++) {
+        const struct vec_ops *ops = all[t];
         for (int round = 0; round < 400; round++) {
             for (size_t i = 0; i < COUNT_OF(x); i++) {
                 const uint64_t dice = rng_below(&rng, 64);
@@ -275,9 +467,10 @@ static void test_act_values(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_dots),       cmocka_unit_test(test_axpys),
-        cmocka_unit_test(test_functions),  cmocka_unit_test(test_act_quantize),
-        cmocka_unit_test(test_act_values),
+        cmocka_unit_test(test_select),       cmocka_unit_test(test_attention),
+        cmocka_unit_test(test_scores),       cmocka_unit_test(test_functions),
+        cmocka_unit_test(test_sums),         cmocka_unit_test(test_rows),
+        cmocka_unit_test(test_act_quantize), cmocka_unit_test(test_act_values),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
