@@ -43,18 +43,45 @@ static ALWAYS_INLINE size_t key_at(uint32_t t, uint32_t i, uint32_t width)
 #endif
 }
 
+#if V_FLOATS == 16
+/* Elements [i, i + 8) of two rows. */
+static ALWAYS_INLINE __m512 pair_load(const char *a, const char *b, uint32_t i,
+                                      bool f16)
+{
+    if (f16) {
+        const __m128i x = _mm_loadu_si128((const void *)(a + 2 * (size_t)i));
+        const __m128i y = _mm_loadu_si128((const void *)(b + 2 * (size_t)i));
+        return _mm512_cvtph_ps(
+            _mm256_inserti128_si256(_mm256_castsi128_si256(x), y, 1));
+    }
+    const __m256 x = f8_load(a + 4 * (size_t)i);
+    return _mm512_insertf32x8(_mm512_castps256_ps512(x),
+                              f8_load(b + 4 * (size_t)i), 1);
+}
+#endif
+
 static ALWAYS_INLINE void keys(float *to, const void *rows, uint32_t n_rows,
                                uint32_t dim, bool f16)
 {
     const uint32_t width = vec_width(dim);
     const size_t row_bytes = dim * (f16 ? sizeof(uint16_t) : sizeof(float));
     const char *row = rows;
-    for (uint32_t t = 0; t < n_rows; t++, row += row_bytes) {
+    uint32_t t = 0;
+#if V_FLOATS == 16
+    for (; width == dim && t + 2 <= n_rows; t += 2, row += 2 * row_bytes) {
+        float *pair = to + key_at(t, 0, width);
+        for (uint32_t i = 0; i < width; i += 8) {
+            vw_store(pair + 2 * (size_t)i,
+                     pair_load(row, row + row_bytes, i, f16));
+        }
+    }
+#endif
+    for (; t < n_rows; t++, row += row_bytes) {
         for (uint32_t i = 0; i < width; i += 8) {
             f8_store(to + key_at(t, i, width), row_load(row, i, dim, f16));
         }
     }
-    for (uint32_t t = n_rows; t % 8 != 0; t++) {
+    for (; t % 8 != 0; t++) {
         for (uint32_t i = 0; i < width; i += 8) {
             f8_store(to + key_at(t, i, width), f8_zero());
         }
