@@ -118,11 +118,12 @@ static enum status read_all(struct load *load, struct pool *pool,
 
 enum status matrix_load(struct matrix *out, const struct gguf *g,
                         const struct matrix_source *src, enum isa isa,
-                        enum blas_use blas, struct pool *pool,
+                        enum blas_use blas, struct pool *pool, void *data,
                         struct error *err)
 {
     struct matrix m = {
         .kernel = kernel_for(src, isa),
+        .data = data,
         .n_rows = src->end - src->first,
         .k = src->from.k,
         .blas_from = UINT32_MAX,
@@ -136,13 +137,6 @@ enum status matrix_load(struct matrix *out, const struct gguf *g,
     if (blas == BLAS_ALWAYS && m.kernel->matmul_blas && kernels_blas_usable()) {
         m.blas_from = 1;
     }
-    size_t bytes;
-    if (size_mul(m.n_groups, m.group_bytes, &bytes)) m.data = mem_alloc(bytes);
-    if (!m.data) {
-        return error_set(
-            err, ST_NO_MEMORY, "tensor %s: %llu bytes are not to be had",
-            src->from.tensor->name, (unsigned long long)matrix_bytes(src, isa));
-    }
     struct load load = {
         .g = g,
         .src = src,
@@ -150,18 +144,8 @@ enum status matrix_load(struct matrix *out, const struct gguf *g,
         .row_bytes = (size_t)quant_row_bytes(m.kernel->type, m.k),
     };
     const enum status st = read_all(&load, pool, err);
-    if (st != ST_OK) {
-        mem_free(m.data);
-        return st;
-    }
-    *out = m;
-    return ST_OK;
-}
-
-void matrix_fini(struct matrix *m)
-{
-    mem_free(m->data);
-    *m = (struct matrix){0};
+    if (st == ST_OK) *out = m;
+    return st;
 }
 
 void matrix_row(const struct matrix *m, uint32_t r, float *dst)

@@ -13,7 +13,7 @@
 
 struct matrix {
     const struct kernel *kernel; /* NULL: no matrix here */
-    uint8_t *data;
+    uint8_t *data;               /* whoever loaded it owns this */
     uint32_t n_rows, k;
     uint32_t n_groups;
     size_t group_bytes;
@@ -32,16 +32,16 @@ struct matrix_source {
     bool canonical;
 };
 
-/* Bytes that matrix_load allocates. */
+/* Bytes that matrix_load fills; a multiple of 64. */
 uint64_t matrix_bytes(const struct matrix_source *src, enum isa isa);
 
-/* Reads and packs on all threads of the pool. May block on the disk.
- * ST_NO_MEMORY, ST_IO, ST_TRUNCATED; *out is then untouched. */
+/* Reads and packs on all threads of the pool, into data: matrix_bytes, aligned
+ * to 64, the caller's, to stay while the matrix is in use.  May block on the
+ * disk.  ST_NO_MEMORY, ST_IO, ST_TRUNCATED; *out is then untouched. */
 NODISCARD enum status matrix_load(struct matrix *out, const struct gguf *g,
                                   const struct matrix_source *src, enum isa isa,
                                   enum blas_use blas, struct pool *pool,
-                                  struct error *err);
-void matrix_fini(struct matrix *m);
+                                  void *data, struct error *err);
 
 /* Row r to f32, [k]. */
 void matrix_row(const struct matrix *m, uint32_t r, float *dst);

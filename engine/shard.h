@@ -105,6 +105,7 @@ struct shard {
     uint32_t vocab_first, vocab_end;
     float *output_norm;
     double *rope_freq; /* [n_rot / 2] angle per position, NUMERICS 7 */
+    uint8_t *slab;     /* of all matrices, one behind the other; NULL: none */
     uint64_t weight_bytes;
 };
 
