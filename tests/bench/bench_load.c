@@ -5,8 +5,9 @@
  *
  * cold: the file is dropped from the page cache before each run (posix_fadvise;
  * what nobody else maps goes). warm: it is all there. Both print medians; the
- * plain read goes over the same bytes in chunks of 1 MiB, each thread into a
- * buffer of its own. */
+ * plain reads go over the same bytes in chunks of 1 MiB: `read` with each
+ * thread into one buffer, over and over, `keep` into memory for the whole file,
+ * which the system has to clear first, as it has to for a model. */
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,6 +24,7 @@ struct reading {
     int fd;
     uint64_t n_bytes;
     char *buffers; /* [threads][CHUNK] */
+    char *whole;   /* NULL: into the buffers */
     bool failed;
 };
 
@@ -32,8 +34,8 @@ static void read_chunk(void *arg, uint32_t item, uint32_t thread)
     const uint64_t from = (uint64_t)item * CHUNK;
     uint64_t left = r->n_bytes - from;
     if (left > CHUNK) left = CHUNK;
-    const ssize_t n =
-        pread(r->fd, r->buffers + thread * CHUNK, (size_t)left, (off_t)from);
+    char *to = r->whole ? r->whole + from : r->buffers + thread * CHUNK;
+    const ssize_t n = pread(r->fd, to, (size_t)left, (off_t)from);
     if (n < 0 || (uint64_t)n != left) r->failed = true;
 }
 
@@ -57,11 +59,16 @@ static void drop(int fd)
 }
 
 /* Seconds. */
-static double plain(struct reading *r, struct pool *pool)
+static double plain(struct reading *r, struct pool *pool, bool keep)
 {
     const uint64_t start = clock_now_ns();
+    if (keep) r->whole = mem_alloc((size_t)r->n_bytes);
+    r->failed |= keep && !r->whole;
     pool_run(pool, read_chunk, r, (uint32_t)((r->n_bytes + CHUNK - 1) / CHUNK));
-    return 1e-9 * (double)(clock_now_ns() - start);
+    const double s = 1e-9 * (double)(clock_now_ns() - start);
+    mem_free(r->whole);
+    r->whole = NULL;
+    return s;
 }
 
 static double load(const char *path, struct shard_options *o, uint64_t *bytes)
@@ -82,19 +89,23 @@ static double load(const char *path, struct shard_options *o, uint64_t *bytes)
 static void compare(const char *path, struct reading *r, struct pool *pool,
                     struct shard_options *o, bool cold, size_t runs)
 {
-    double read_s[RUNS_MAX], load_s[RUNS_MAX];
+    double read_s[RUNS_MAX], keep_s[RUNS_MAX], load_s[RUNS_MAX];
     uint64_t bytes = 0;
     for (size_t i = 0; i < runs; i++) {
         if (cold) drop(r->fd);
-        read_s[i] = plain(r, pool);
+        read_s[i] = plain(r, pool, false);
+        if (cold) drop(r->fd);
+        keep_s[i] = plain(r, pool, true);
         if (cold) drop(r->fd);
         load_s[i] = load(path, o, &bytes);
     }
-    const double read_rate = 1e-6 * (double)r->n_bytes / median(read_s, runs);
-    const double load_rate = 1e-6 * (double)bytes / median(load_s, runs);
-    printf("%-4s  read %7.0f MB/s   load %7.0f MB/s   %5.1f %%   %6.3f s\n",
-           cold ? "cold" : "warm", read_rate, load_rate,
-           100 * load_rate / read_rate, median(load_s, runs));
+    const double read = 1e-6 * (double)r->n_bytes / median(read_s, runs);
+    const double keep = 1e-6 * (double)r->n_bytes / median(keep_s, runs);
+    const double loaded = 1e-6 * (double)bytes / median(load_s, runs);
+    printf("%-4s  MB/s: read %6.0f, keep %6.0f, load %6.0f: %3.0f %% of read, "
+           "%3.0f %% of keep; %.3f s\n",
+           cold ? "cold" : "warm", read, keep, loaded, 100 * loaded / read,
+           100 * loaded / keep, median(load_s, runs));
 }
 
 int main(int argc, char **argv)
