@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "engine/kernels_blas.h"
+#include "engine/kernels_tune.h"
 
 /* Bytes a thread reads at once: enough for the disk, little for the cache. */
 #define READ_CHUNK (1u << 20)
@@ -118,9 +119,10 @@ static enum status read_all(struct load *load, struct pool *pool,
 
 enum status matrix_load(struct matrix *out, const struct gguf *g,
                         const struct matrix_source *src, enum isa isa,
-                        enum blas_use blas, struct pool *pool, void *data,
-                        struct error *err)
+                        enum blas_use blas, bool fast, struct pool *pool,
+                        void *data, struct error *err)
 {
+    const enum quant_type type = (enum quant_type)src->from.tensor->type;
     struct matrix m = {
         .kernel = kernel_for(src, isa),
         .data = data,
@@ -131,10 +133,12 @@ enum status matrix_load(struct matrix *out, const struct gguf *g,
     m.n_groups = groups_of(src, m.kernel);
     m.group_bytes = kernel_group_bytes(m.kernel, m.k);
     nm_tree_init(&m.tree, m.k);
+    m.matmul_blas = m.kernel->matmul_blas;
+    if (fast && !m.matmul_blas) m.matmul_blas = kernels_blas_float(type);
     if (blas == BLAS_MEASURED && !src->canonical) {
-        m.blas_from = kernels_tune(m.kernel);
+        m.blas_from = kernels_tune(m.kernel, fast);
     }
-    if (blas == BLAS_ALWAYS && m.kernel->matmul_blas && kernels_blas_usable()) {
+    if (blas == BLAS_ALWAYS && m.matmul_blas && kernels_blas_usable()) {
         m.blas_from = 1;
     }
     struct load load = {
@@ -192,7 +196,7 @@ static void mul_item(void *arg, uint32_t item, uint32_t thread)
         .n_cols = mul->n_cols,
     };
     if (mul->n_cols >= m->blas_from)
-        m->kernel->matmul_blas(&job);
+        m->matmul_blas(&job);
     else
         m->kernel->matmul(&job);
 }

@@ -286,7 +286,7 @@ static enum status load_matrix(void *arg, const struct visit *v,
     struct loading *l = arg;
     const struct shard_options *o = &l->s->options;
     const enum status st = matrix_load(v->to, l->g, &v->src, o->isa, o->blas,
-                                       l->s->pool, l->next, err);
+                                       o->fast, l->s->pool, l->next, err);
     if (st != ST_OK) return st;
     l->next += matrix_bytes(&v->src, o->isa);
     l->s->weight_bytes += matrix_bytes(&v->src, o->isa);
@@ -406,6 +406,7 @@ static enum status load_all(struct shard *s, const struct model *m,
                             const struct shard_bytes *plan, struct error *err)
 {
     enum status st = pool_create(&s->pool, s->options.n_threads, err);
+    if (st == ST_OK && s->options.affinity) st = pool_pin(s->pool, err);
     if (st == ST_OK) st = load_layers(s, m, spec, err);
     if (st == ST_OK) st = load_rope(s, m, err);
     if (st == ST_OK && spec_head(spec)) {

@@ -37,8 +37,10 @@ NODISCARD enum status shard_spec_whole(struct shard_spec *out,
 struct shard_options {
     enum isa isa;
     enum blas_use blas;
+    bool fast; /* --numerics fast: not the bits of docs/NUMERICS.md */
     enum kv_type kv_type;
     uint32_t n_threads;
+    bool affinity;        /* pool_pin: threads stay on cores */
     uint32_t n_ctx;       /* the longest sequence */
     uint32_t n_seq_max;   /* sequences alive at once */
     uint32_t n_pages;     /* of the KV pool; 0: n_seq_max whole contexts */
