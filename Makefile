@@ -330,6 +330,13 @@ $(OUT)/%.h.ok: %.h Makefile $(LINT_H)
 mutants:
 	@MAKE="$(MAKE)" sh tests/mutants/run.sh
 
+## blas-variants: the products under each OpenBLAS of Debian; needs apt
+.PHONY: blas-variants
+BLAS_TESTS := $(patsubst %,$(OUT)/tests/unit/%,test_blas test_kernels \
+  test_kernels_extreme)
+blas-variants: $(BLAS_TESTS)
+	@POTLUCK_BUILD=$(OUT) sh tests/blas_variants.sh
+
 ## fuzz: libFuzzer over each target for FUZZ_SECONDS (60); needs clang
 fuzz:
 	@$(MAKE) --no-print-directory BUILD=fuzz fuzz-run

@@ -200,11 +200,13 @@ static json_t *json_types(const struct inspection *in)
         if (in->type_tensors[t] == 0) continue;
         json_array_append_new(
             types,
-            json_pack("{s:s, s:i, s:I, s:s}", "type", quant_name(t), "tensors",
-                      in->type_tensors[t], "bytes",
-                      (json_int_t)in->type_bytes[t], "kernel",
-                      kernel_select((enum quant_type)t, in->options.shard.isa)
-                          ->name));
+            json_pack(
+                "{s:s, s:i, s:I, s:s, s:o}", "type", quant_name(t), "tensors",
+                in->type_tensors[t], "bytes", (json_int_t)in->type_bytes[t],
+                "kernel",
+                kernel_select((enum quant_type)t, in->options.shard.isa)->name,
+                "openblas",
+                json_tuning((enum quant_type)t, &in->options.shard)));
     }
     return types;
 }

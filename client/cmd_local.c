@@ -213,6 +213,11 @@ int cmd_local(int argc, char **argv)
         st = error_set(&err, ST_USAGE, "local needs a model file");
     }
     if (st != ST_OK) return fail(&err);
+    if (l.model.shard.fast) {
+        fputs("potluck: --numerics fast: an answer of an F32, F16 or BF16 "
+              "model may differ from the exact one\n",
+              stderr);
+    }
     buf_init(&l.text, TOKENIZER_TEXT_MAX);
     catch_interrupt();
     st = run(&l, words[0], n_words == 2 ? words[1] : NULL, &err);

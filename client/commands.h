@@ -46,15 +46,24 @@ enum exit_code exit_code_of(enum status st);
 /* Options that every command with a model takes; call after the defaults. */
 struct model_options {
     struct shard_options shard;
-    const char *kv;     /* name, or NULL */
-    const char *blas;   /* name, or NULL */
-    struct error error; /* of the defaults, for model_options_finish */
+    const char *kv;       /* name, or NULL */
+    const char *blas;     /* name, or NULL */
+    const char *numerics; /* name, or NULL */
+    struct error error;   /* of the defaults, for model_options_finish */
 };
 #define MODEL_OPTIONS(m)                                                       \
     {"--threads", 't',                                                         \
      OPTION_U32,  &(m)->shard.n_threads,                                       \
      "N",         "compute threads (default: one per physical core)",          \
      1,           POOL_THREADS_MAX},                                           \
+        {"--affinity",                                                         \
+         0,                                                                    \
+         OPTION_FLAG,                                                          \
+         &(m)->shard.affinity,                                                 \
+         NULL,                                                                 \
+         "keep each thread on a core of its own",                              \
+         0,                                                                    \
+         0},                                                                   \
         {"--ctx",    'c',                                                      \
          OPTION_U32, &(m)->shard.n_ctx,                                        \
          "N",        "context, in tokens (default: up to 4096)",               \
@@ -70,6 +79,14 @@ struct model_options {
          OPTION_SIZE, &(m)->shard.memory_max,                                  \
          "SIZE",      "refuse to use more than this, as in 6G",                \
          0,           0},                                                      \
+        {"--numerics",                                                         \
+         0,                                                                    \
+         OPTION_STRING,                                                        \
+         &(m)->numerics,                                                       \
+         "HOW",                                                                \
+         "exact (default), or fast: other bits for floats",                    \
+         0,                                                                    \
+         0},                                                                   \
     {                                                                          \
         "--blas", 0, OPTION_STRING, &(m)->blas, "WHEN",                        \
             "OpenBLAS panels: measured (default), never, always", 0, 0         \
@@ -120,6 +137,14 @@ bool pause_ns(uint64_t ns);
  * commands that use it include jansson. */
 struct json_t;
 enum status print_json(struct json_t *object, struct error *err);
+/* Which products of a type go through OpenBLAS on this machine: used, why
+ * ("faster", "slower", "no panel", "unusable", "no memory"), and if measured
+ * columns, kernel_macs_per_s, openblas_macs_per_s of one thread, from_columns
+ * where used. Measures, once in a process: milliseconds a type. */
+struct json_t *json_tuning(enum quant_type type, const struct shard_options *o);
+/* The same for every type of a file's matrices, by its name. */
+struct json_t *json_tunings(const struct gguf *g,
+                            const struct shard_options *o);
 /* Text as a JSON string: what is not UTF-8 becomes U+FFFD. */
 struct json_t *json_text(const char *text, size_t n);
 

@@ -48,6 +48,12 @@ enum status model_options_finish(struct model_options *m, struct error *err)
     if (m->kv && !kv_type_by_name(m->kv, &m->shard.kv_type)) {
         return error_set(err, ST_USAGE, "--kv %s: " KV_TYPE_NAMES, m->kv);
     }
+    if (m->numerics && strcmp(m->numerics, "fast") == 0) {
+        m->shard.fast = true;
+    } else if (m->numerics && strcmp(m->numerics, "exact") != 0) {
+        return error_set(err, ST_USAGE, "--numerics %s: exact or fast",
+                         m->numerics);
+    }
     if (!m->blas) return ST_OK;
     for (size_t i = 0; i < COUNT_OF(uses); i++) {
         if (strcmp(m->blas, uses[i]) != 0) continue;

@@ -3,6 +3,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 /* In front of each block; one alignment unit, so the block stays aligned. */
 struct head {
@@ -47,6 +49,21 @@ void *mem_alloc(size_t n)
     void *p = (char *)base + MEM_ALIGN;
     head_of(p)->n = n;
     atomic_fetch_add_explicit(&in_use, n, memory_order_relaxed);
+    return p;
+}
+
+/* Whole pages only, so nothing beside the block is asked for; where there are
+ * no huge pages the block is an ordinary one. */
+void *mem_alloc_huge(size_t n)
+{
+    char *p = mem_alloc(n);
+#ifdef MADV_HUGEPAGE
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    const size_t front = (page - (uintptr_t)p % page) % page;
+    if (p && n > front) {
+        (void)madvise(p + front, (n - front) / page * page, MADV_HUGEPAGE);
+    }
+#endif
     return p;
 }
 

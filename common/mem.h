@@ -19,7 +19,10 @@
 
 /* NULL when memory is short; content undefined; n == 0 gives a block too. */
 NODISCARD void *mem_alloc(size_t n);
-/* The same, zeroed. */
+/* The same for a large block that stays and is used up to its end: the system
+ * is asked for huge pages, which come with fewer faults and misses. */
+NODISCARD void *mem_alloc_huge(size_t n);
+/* Like mem_alloc, zeroed. */
 NODISCARD void *mem_zalloc(size_t n);
 /* n_items * item_bytes, NULL on overflow too; zeroed. */
 NODISCARD void *mem_zalloc_array(size_t n_items, size_t item_bytes);

@@ -134,19 +134,75 @@ static size_t first_sibling(size_t cpu)
     return first;
 }
 
-unsigned cpu_cores(void)
+unsigned cpu_core_list(unsigned *cpus, unsigned max)
 {
     cpu_set_t set;
     CPU_ZERO(&set);
-    if (sched_getaffinity(0, sizeof set, &set) != 0) return 1;
     unsigned n = 0;
-    for (size_t cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+    if (sched_getaffinity(0, sizeof set, &set) != 0) CPU_SET(0, &set);
+    for (unsigned cpu = 0; cpu < CPU_SETSIZE && n < max; cpu++) {
         if (!CPU_ISSET(cpu, &set)) continue;
         const size_t first = first_sibling(cpu);
         /* a sibling that we may not run on does not hide this one */
-        if (first == cpu || !CPU_ISSET(first, &set)) n++;
+        if (first == cpu || !CPU_ISSET(first, &set)) cpus[n++] = cpu;
     }
-    return n > 0 ? n : 1;
+    if (n == 0) cpus[n++] = 0;
+    return n;
+}
+
+unsigned cpu_threads(void)
+{
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set) != 0) return 1;
+    const int n = CPU_COUNT(&set);
+    return n > 0 ? (unsigned)n : 1;
+}
+
+double cpu_quota(const char *text)
+{
+    char *end;
+    const double quota = strtod(text, &end); /* "max": none */
+    if (end == text || !(quota > 0)) return 0;
+    const double period = strtod(end, NULL);
+    return period > 0 ? quota / period : 0;
+}
+
+/* The least of our control group's limits and those above it; 0: none. */
+static double group_quota(void)
+{
+    char line[512], path[640], text[64];
+    FILE *f = fopen("/proc/self/cgroup", "r");
+    if (!f) return 0;
+    const bool found = fgets(line, sizeof line, f) != NULL;
+    fclose(f);
+    /* version 2 has one line, "0::/GROUP" */
+    if (!found || strncmp(line, "0::/", 4) != 0) return 0;
+    char *group = line + 3;
+    group[strcspn(group, "\n")] = '\0';
+    double least = 0;
+    for (;;) {
+        snprintf(path, sizeof path, "/sys/fs/cgroup%s/cpu.max", group);
+        f = fopen(path, "r");
+        if (f) {
+            const double quota =
+                fgets(text, sizeof text, f) ? cpu_quota(text) : 0;
+            if (quota > 0 && (least == 0 || quota < least)) least = quota;
+            fclose(f);
+        }
+        char *slash = strrchr(group, '/');
+        if (!slash) return least;
+        *slash = '\0';
+    }
+}
+
+unsigned cpu_cores(void)
+{
+    unsigned cpus[CPU_SETSIZE];
+    const unsigned n = cpu_core_list(cpus, CPU_SETSIZE);
+    const double quota = group_quota();
+    if (!(quota > 0) || quota >= n) return n;
+    const unsigned whole = (unsigned)(quota + 0.5);
+    return whole > 0 ? whole : 1;
 }
 
 void cpu_model_name(char *text, size_t n)

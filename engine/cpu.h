@@ -24,9 +24,18 @@ bool cpu_has_f16c(void);
  * ST_UNSUPPORTED for one that this processor lacks. */
 NODISCARD enum status cpu_isa_wanted(enum isa *out, struct error *err);
 
-/* Physical cores this process may run on (its affinity mask, hyper-threads
- * counted once); at least 1. */
+/* Physical cores this process may use: its affinity mask, hyper-threads
+ * counted once, and no more than the CPU time that its control groups give it
+ * (half a core and more counts as one); at least 1. */
 unsigned cpu_cores(void);
+/* Hyper-threads of the affinity mask; at least 1. */
+unsigned cpu_threads(void);
+/* One hyper-thread of each physical core of the mask, ascending, at most max
+ * (>= 1); how many, at least 1. */
+unsigned cpu_core_list(unsigned *cpus, unsigned max);
+/* Cores' worth of CPU time by a control group's cpu.max ("QUOTA PERIOD", of
+ * version 2); 0: no limit, or not understood. */
+double cpu_quota(const char *text);
 /* "AMD EPYC ..." or "unknown"; text of at least 64 bytes. */
 void cpu_model_name(char *text, size_t n);
 

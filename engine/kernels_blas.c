@@ -2,17 +2,13 @@
  *
  * For every leaf the weights become floats with their integer scales folded
  * in, [rows][256], the activations floats, [cols][256]; sgemm multiplies them
- * in parts of K = 128 (Q4_K: at most 128 * 945 * 127 < 2^24) or 32 (Q8_0), and
- * the f16 scales follow as the definition says.  Each part has an output of
- * its own: adding onto C inside sgemm could round between. */
+ * in parts of so many k that no sum reaches 2^24 (part_of()), and the f16
+ * scales follow as the definition says.  Each part has an output of its own:
+ * adding onto C inside sgemm could round between. */
 #include "engine/kernels_blas.h"
 
-#include <cblas.h>
-#include <stdatomic.h>
 #include <string.h>
-#include <time.h>
 
-#include "common/mem.h"
 #include "engine/kernels_pack.h"
 #include "engine/quant_f16.h"
 
@@ -21,9 +17,9 @@
 
 /* What a leaf needs besides the panels. */
 struct scales {
-    float d[NM_LEAF / 32][ROWS]; /* Q4_K: d[0] */
-    float dmin[ROWS];
-    float min[8][ROWS]; /* six-bit minima, as floats */
+    float d[NM_LEAF / 32][ROWS]; /* blocks of 256: d[0], dmin[0] */
+    float dmin[NM_LEAF / 32][ROWS];
+    float min[16][ROWS]; /* of each 16 weights (Q4_K: 32), as floats */
 };
 
 struct work {
@@ -31,6 +27,7 @@ struct work {
     float act[COLS][NM_LEAF];
     float product[2][COLS][ROWS];
     float stack[NM_DEPTH_MAX][COLS][ROWS];
+    int32_t sum[COLS][ROWS];
 };
 _Static_assert(sizeof(struct work) <= KERNEL_SCRATCH, "fits the scratch");
 
@@ -47,39 +44,79 @@ struct pass {
 
 /* ------------------------------------------------------------- panels */
 
+/* The number of weights whose products with activations surely stay below
+ * 2^24, scales folded in: times 127 the largest |sc q| is, by type,
+ *   Q2_K 15 * 3   Q3_K 32 * 4   Q5_K 63 * 31   Q6_K 128 * 32   IQ4_XS 32 * 127
+ */
+static uint32_t part_of(enum quant_type type)
+{
+    if (type == QUANT_Q2_K || type == QUANT_Q3_K) return 256;
+    if (type == QUANT_Q4_K) return 128; /* 63 * 15 */
+    return type == QUANT_Q5_K ? 64 : 32;
+}
+
+static void expand_q4_k(struct pass *p, uint32_t r, const uint8_t *bytes)
+{
+    struct scales *s = &p->scales;
+    float *w = p->work->w[r];
+    struct block_q4_k block;
+    memcpy(&block, bytes, sizeof block);
+    uint8_t sc[8], m[8];
+    quant_q4_k_scales(block.scales, sc, m);
+    for (int j = 0; j < 8; j += 2) {
+        const uint8_t *q = block.qs + 16 * j;
+        const int low = sc[j], high = sc[j + 1];
+        for (int i = 0; i < 32; i++) {
+            w[32 * j + i] = (float)(low * (q[i] & 15));
+            w[32 * j + 32 + i] = (float)(high * (q[i] >> 4));
+        }
+    }
+    for (int j = 0; j < 8; j++) s->min[j][r] = (float)m[j];
+    s->d[0][r] = f16_to_f32_inline(block.d);
+    s->dmin[0][r] = f16_to_f32_inline(block.dmin);
+}
+
+/* Block j of the leaf, any type. */
+static void expand_block(struct pass *p, uint32_t r, uint32_t j,
+                         const uint8_t *bytes)
+{
+    const struct quant_info *info = quant_info(p->type);
+    struct scales *s = &p->scales;
+    float *w = p->work->w[r] + 32 * (size_t)j;
+    struct quant_block block;
+    quant_block_read(p->type, bytes, &block);
+    s->d[j][r] = f16_to_f32_inline(block.d);
+    if (info->with_min) s->dmin[j][r] = f16_to_f32_inline(block.dmin);
+    if (info->block == 32) {
+        for (int i = 0; i < 32; i++) w[i] = (float)block.q[i];
+        return;
+    }
+    for (uint32_t i = 0; i < 16; i++) { /* sixteen weights share scales */
+        const int sc = block.sc[16 * i / info->sub];
+        for (uint32_t n = 16 * i; n < 16 * i + 16; n++) {
+            w[n] = (float)(sc * block.q[n]);
+        }
+        if (info->with_min) s->min[i][r] = (float)block.m[16 * i / info->sub];
+    }
+}
+
 /* Row r of the pass, weights of leaf l as integers with scales folded in. */
 static void expand_row(struct pass *p, uint32_t r, uint32_t l)
 {
-    struct scales *s = &p->scales;
-    const uint32_t row = p->row + r, n_blocks = p->job->k / 32;
+    const uint32_t block = quant_info(p->type)->block;
+    const uint32_t row = p->row + r, n_blocks = p->job->k / block;
+    const uint32_t per_leaf = NM_LEAF / block;
     const uint8_t *group =
         (const uint8_t *)p->job->w + row / p->group_rows * p->group_bytes;
-    float *w = p->work->w[r];
-    if (p->type == QUANT_Q4_K) {
-        struct block_q4_k block;
-        packed_block(p->type, p->group_rows, group, row % p->group_rows, l,
-                     n_blocks / 8, &block);
-        uint8_t sc[8], m[8];
-        quant_q4_k_scales(block.scales, sc, m);
-        for (int j = 0; j < 8; j += 2) {
-            const uint8_t *q = block.qs + 16 * j;
-            const int low = sc[j], high = sc[j + 1];
-            for (int i = 0; i < 32; i++) {
-                w[32 * j + i] = (float)(low * (q[i] & 15));
-                w[32 * j + 32 + i] = (float)(high * (q[i] >> 4));
-            }
-        }
-        for (int j = 0; j < 8; j++) s->min[j][r] = (float)m[j];
-        s->d[0][r] = f16_to_f32_inline(block.d);
-        s->dmin[r] = f16_to_f32_inline(block.dmin);
-    } else {
-        for (uint32_t b = 8 * l, j = 0; b < n_blocks && j < 8; b++, j++) {
-            struct block_q8_0 block;
-            packed_block(p->type, p->group_rows, group, row % p->group_rows, b,
-                         n_blocks, &block);
-            float *x = w + 32 * (size_t)j;
-            for (int i = 0; i < 32; i++) x[i] = (float)block.qs[i];
-            s->d[j][r] = f16_to_f32_inline(block.d);
+    for (uint32_t b = per_leaf * l, j = 0; b < n_blocks && j < per_leaf;
+         b++, j++) {
+        uint8_t bytes[256];
+        packed_block(p->type, p->group_rows, group, row % p->group_rows, b,
+                     n_blocks, bytes);
+        if (p->type == QUANT_Q4_K) {
+            expand_q4_k(p, r, bytes);
+        } else {
+            expand_block(p, r, j, bytes);
         }
     }
 }
@@ -92,7 +129,7 @@ static const void *act_of(const struct pass *p, uint32_t c)
 static void expand_act(const struct pass *p, uint32_t c, uint32_t l)
 {
     float *x = p->work->act[c];
-    if (p->type == QUANT_Q4_K) {
+    if (quant_info(p->type)->block == NM_LEAF) {
         const struct act_q8_k *a = (const struct act_q8_k *)act_of(p, c) + l;
         for (int i = 0; i < 256; i++) x[i] = (float)a->q[i];
     } else {
@@ -110,9 +147,18 @@ static void expand_act(const struct pass *p, uint32_t c, uint32_t l)
 static void multiply(const struct pass *p, uint32_t from, uint32_t n,
                      float product[COLS][ROWS])
 {
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (blasint)p->n_cols,
-                (blasint)p->n_rows, (blasint)n, 1.0f, p->work->act[0] + from,
-                NM_LEAF, p->work->w[0] + from, NM_LEAF, 0.0f, product[0], ROWS);
+    const struct sgemm g = {
+        .act = p->work->act[0] + from,
+        .w = p->work->w[0] + from,
+        .y = product[0],
+        .act_stride = NM_LEAF,
+        .w_stride = NM_LEAF,
+        .y_stride = ROWS,
+        .n_cols = p->n_cols,
+        .n_rows = p->n_rows,
+        .k = n,
+    };
+    kernels_sgemm(&g);
 }
 
 /* ------------------------------------------------------------- leaves */
@@ -154,26 +200,60 @@ static void leaf_q4_k(const struct pass *p, uint32_t l, float leaf[COLS][ROWS])
         add_rows(one[c], two[c]);
         scale_rows(leaf[c], one[c], s->d[0], a->d);
         float minus[ROWS];
-        scale_rows(minus, mins, s->dmin, -a->d); /* x - y is x + -y */
+        scale_rows(minus, mins, s->dmin[0], -a->d); /* x - y is x + -y */
         add_rows(leaf[c], minus);
     }
 }
 
-static void leaf_q8_0(const struct pass *p, uint32_t l, float leaf[COLS][ROWS])
+/* The other blocks of 256: parts add up as integers. */
+static void leaf_256(const struct pass *p, uint32_t l, float leaf[COLS][ROWS])
+{
+    const struct scales *s = &p->scales;
+    float(*product)[ROWS] = p->work->product[0];
+    int32_t(*sum)[ROWS] = p->work->sum;
+    const uint32_t n = part_of(p->type);
+    for (uint32_t from = 0; from < NM_LEAF; from += n) {
+        multiply(p, from, n, product);
+        for (uint32_t c = 0; c < p->n_cols; c++) {
+            for (int r = 0; r < ROWS; r++) {
+                const int32_t before = from ? sum[c][r] : 0;
+                sum[c][r] = before + (int32_t)product[c][r];
+            }
+        }
+    }
+    for (uint32_t c = 0; c < p->n_cols; c++) {
+        const struct act_q8_k *a = (const struct act_q8_k *)act_of(p, c) + l;
+        float total[ROWS];
+        for (int r = 0; r < ROWS; r++) total[r] = (float)sum[c][r];
+        scale_rows(leaf[c], total, s->d[0], a->d);
+        if (!quant_info(p->type)->with_min) continue;
+        float mins[ROWS] = {0}, minus[ROWS];
+        for (int j = 0; j < 16; j++) {
+            add_scaled(mins, s->min[j], (float)a->sum[j]);
+        }
+        scale_rows(minus, mins, s->dmin[0], -a->d);
+        add_rows(leaf[c], minus);
+    }
+}
+
+static void leaf_32(const struct pass *p, uint32_t l, float leaf[COLS][ROWS])
 {
     float(*product)[ROWS] = p->work->product[0];
+    const bool with_min = quant_info(p->type)->with_min;
     const uint32_t left = p->job->k / 32 - 8 * l;
     for (uint32_t b = 0; b < left && b < 8; b++) {
         multiply(p, 32 * b, 32, product);
-        const float *d = p->scales.d[b];
         for (uint32_t c = 0; c < p->n_cols; c++) {
             const struct act_q8_0 *a =
                 (const struct act_q8_0 *)act_of(p, c) + 8 * l + b;
+            float t[ROWS];
+            scale_rows(t, product[c], p->scales.d[b], a->d);
+            if (with_min) {
+                add_scaled(t, p->scales.dmin[b], -(a->d * (float)a->sum));
+            }
             if (b == 0) {
-                scale_rows(leaf[c], product[c], d, a->d);
+                memcpy(leaf[c], t, sizeof t);
             } else {
-                float t[ROWS];
-                scale_rows(t, product[c], d, a->d);
                 add_rows(leaf[c], t);
             }
         }
@@ -190,8 +270,10 @@ static void run_pass(struct pass *p)
         for (uint32_t c = 0; c < p->n_cols; c++) expand_act(p, c, l);
         if (p->type == QUANT_Q4_K) {
             leaf_q4_k(p, l, work->stack[top]);
+        } else if (quant_info(p->type)->block == NM_LEAF) {
+            leaf_256(p, l, work->stack[top]);
         } else {
-            leaf_q8_0(p, l, work->stack[top]);
+            leaf_32(p, l, work->stack[top]);
         }
         for (uint32_t m = job->tree->merges[l]; m > 0; m--, top--) {
             for (uint32_t c = 0; c < p->n_cols; c++) {
@@ -206,8 +288,8 @@ static void run_pass(struct pass *p)
     }
 }
 
-static void run(const struct matmul_job *job, enum quant_type type,
-                uint32_t group_rows)
+void matmul_blas(const struct matmul_job *job, enum quant_type type,
+                 uint32_t group_rows)
 {
     struct pass p = {
         .job = job,
@@ -230,118 +312,22 @@ static void run(const struct matmul_job *job, enum quant_type type,
     }
 }
 
-void matmul_blas_q4_k_x1(const struct matmul_job *job)
-{
-    run(job, QUANT_Q4_K, 1);
-}
-
 void matmul_blas_q4_k_x4(const struct matmul_job *job)
 {
-    run(job, QUANT_Q4_K, 4);
+    matmul_blas(job, QUANT_Q4_K, 4);
 }
 
 void matmul_blas_q4_k_x8(const struct matmul_job *job)
 {
-    run(job, QUANT_Q4_K, 8);
-}
-
-void matmul_blas_q8_0_x1(const struct matmul_job *job)
-{
-    run(job, QUANT_Q8_0, 1);
+    matmul_blas(job, QUANT_Q4_K, 8);
 }
 
 void matmul_blas_q8_0_x4(const struct matmul_job *job)
 {
-    run(job, QUANT_Q8_0, 4);
+    matmul_blas(job, QUANT_Q8_0, 4);
 }
 
 void matmul_blas_q8_0_x8(const struct matmul_job *job)
 {
-    run(job, QUANT_Q8_0, 8);
-}
-
-/* ------------------------------------------------------------- tuning */
-
-bool kernels_blas_usable(void)
-{
-    const int parallel = openblas_get_parallel();
-    if (parallel == OPENBLAS_THREAD) openblas_set_num_threads(1);
-    return parallel != OPENBLAS_OPENMP;
-}
-
-/* Enough rows for whole panels, and K enough to be out of the start-up. */
-#define TUNE_K    512u
-#define TUNE_ROWS 64u
-#define TUNE_COLS 128u
-#define TUNE_GAIN 1.15
-
-/* The fastest of three runs, in CPU seconds: other programs do not count.  One
- * run is enough if it takes a millisecond. */
-static double fastest(void (*matmul)(const struct matmul_job *),
-                      const struct matmul_job *job)
-{
-    double best = 1e9;
-    for (int i = 0; i < 3 && (i == 0 || best < 1e-3); i++) {
-        struct timespec a, b;
-        clock_gettime(CLOCK_THREAD_CPUTIME_ID, &a);
-        matmul(job);
-        clock_gettime(CLOCK_THREAD_CPUTIME_ID, &b);
-        const double t = (double)(b.tv_sec - a.tv_sec) +
-                         1e-9 * (double)(b.tv_nsec - a.tv_nsec);
-        best = t < best ? t : best;
-    }
-    return best;
-}
-
-/* Weights and activations are all zero: these kernels take the same time
- * whatever the values are. */
-static uint32_t measure(const struct kernel *kernel)
-{
-    const uint32_t groups = TUNE_ROWS / kernel->rows;
-    struct nm_tree tree;
-    nm_tree_init(&tree, TUNE_K);
-    struct matmul_job job = {
-        .tree = &tree,
-        .act_stride = act_row_bytes(kernel->act, TUNE_K),
-        .y_stride = TUNE_ROWS,
-        .k = TUNE_K,
-        .n_rows = TUNE_ROWS,
-        .group_end = groups,
-    };
-    void *w = mem_zalloc_array(groups, kernel_group_bytes(kernel, TUNE_K));
-    void *act = mem_zalloc_array(TUNE_COLS, job.act_stride);
-    void *scratch = mem_zalloc(KERNEL_SCRATCH);
-    job.y = mem_zalloc_array(TUNE_COLS * TUNE_ROWS, sizeof(float));
-    job.w = w;
-    job.act = act;
-    job.scratch = scratch;
-    uint32_t from = UINT32_MAX;
-    if (w && act && scratch && job.y) {
-        /* downwards while it pays: from that many on it does */
-        for (job.n_cols = TUNE_COLS; job.n_cols >= 8; job.n_cols /= 2) {
-            const double ours = fastest(kernel->matmul, &job);
-            const double blas = fastest(kernel->matmul_blas, &job);
-            if (ours < TUNE_GAIN * blas) break;
-            from = job.n_cols;
-        }
-    }
-    mem_free(job.y);
-    mem_free(scratch);
-    mem_free(act);
-    mem_free(w);
-    return from;
-}
-
-uint32_t kernels_tune(const struct kernel *kernel)
-{
-    /* 0: not measured yet; two threads at once measure the same twice */
-    static _Atomic uint32_t known[QUANT_TYPE_END][ISA_END];
-    if (!kernel->matmul_blas || !kernels_blas_usable()) return UINT32_MAX;
-    _Atomic uint32_t *from = &known[kernel->type][kernel->isa];
-    uint32_t value = atomic_load(from);
-    if (value == 0) {
-        value = measure(kernel);
-        atomic_store(from, value);
-    }
-    return value;
+    matmul_blas(job, QUANT_Q8_0, 8);
 }

@@ -12,24 +12,34 @@
 
 #include "engine/kernels.h"
 
-/* One for each layout: canonical rows, groups of four and
- * of eight.  For the table
- * entries; they need kernels_blas_usable(). */
-void matmul_blas_q4_k_x1(const struct matmul_job *job);
+/* Groups of so many rows of any quantized type: 1 (canonical), 4, 8 or 16. */
+void matmul_blas(const struct matmul_job *job, enum quant_type type,
+                 uint32_t group_rows);
+/* For the table entries; they need kernels_blas_usable(). */
 void matmul_blas_q4_k_x4(const struct matmul_job *job);
 void matmul_blas_q4_k_x8(const struct matmul_job *job);
-void matmul_blas_q8_0_x1(const struct matmul_job *job);
 void matmul_blas_q8_0_x4(const struct matmul_job *job);
 void matmul_blas_q8_0_x8(const struct matmul_job *job);
 
-/* Keeps OpenBLAS from starting threads of its own.  False if it cannot be
- * kept from it (the OpenMP build counts threads per calling thread): then its
- * products are right but fight with our pool for the cores.  Any thread. */
-bool kernels_blas_usable(void);
+/* Not exact: a float product of canonical F32, F16 or BF16 rows, in whatever
+ * order OpenBLAS likes, for --numerics fast.  NULL for other types. */
+typedef void matmul_fn(const struct matmul_job *job);
+matmul_fn *kernels_blas_float(enum quant_type type);
 
-/* From how many columns on matmul_blas is at least 1.15 times as fast as
- * matmul on this machine; UINT32_MAX: never.  Measured once for each kernel,
- * in a few milliseconds, by the calling thread; remembered.  Any thread. */
-uint32_t kernels_tune(const struct kernel *kernel);
+/* Keeps OpenBLAS from starting threads of its own, or from using those it has
+ * started.  False if it cannot be kept from it: then its products are right
+ * but fight with our pool for the cores.  Any thread. */
+bool kernels_blas_usable(void);
+/* y[c][r] = (add ? y[c][r] : 0) + sum of act[c][i] w[r][i], i < k; strides in
+ * floats. On the calling thread alone, whichever OpenBLAS there is. Any
+ * thread. */
+struct sgemm {
+    const float *act, *w;
+    float *y;
+    size_t act_stride, w_stride, y_stride;
+    uint32_t n_cols, n_rows, k;
+    bool add;
+};
+void kernels_sgemm(const struct sgemm *g);
 
 #endif

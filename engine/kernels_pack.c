@@ -273,6 +273,9 @@ void pack_rows(enum quant_type type, uint32_t rows, void *group,
 {
     const struct quant_info *info = quant_info(type);
     const uint32_t n_blocks = k / info->block;
+    if (n == rows && pack_rows_fast(type, rows, group, src, src_stride, k)) {
+        return;
+    }
     if (n < rows) memset(group, 0, (size_t)quant_row_bytes(type, k) * rows);
     for (uint32_t r = 0; r < n; r++) {
         const struct place at = {.group = group, .rows = rows, .r = r};

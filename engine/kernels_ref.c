@@ -166,6 +166,24 @@ REF_KERNEL(QUANT_Q5_K, q5_k)
 REF_KERNEL(QUANT_Q6_K, q6_k)
 REF_KERNEL(QUANT_IQ4_XS, iq4_xs)
 
+#define REF_PANEL(TYPE, id)                                                    \
+    static void blas_##id(const struct matmul_job *job)                        \
+    {                                                                          \
+        matmul_blas(job, TYPE, 1);                                             \
+    }
+REF_PANEL(QUANT_Q8_0, q8_0)
+REF_PANEL(QUANT_Q4_0, q4_0)
+REF_PANEL(QUANT_Q4_1, q4_1)
+REF_PANEL(QUANT_Q5_0, q5_0)
+REF_PANEL(QUANT_Q5_1, q5_1)
+REF_PANEL(QUANT_IQ4_NL, iq4_nl)
+REF_PANEL(QUANT_Q2_K, q2_k)
+REF_PANEL(QUANT_Q3_K, q3_k)
+REF_PANEL(QUANT_Q4_K, q4_k)
+REF_PANEL(QUANT_Q5_K, q5_k)
+REF_PANEL(QUANT_Q6_K, q6_k)
+REF_PANEL(QUANT_IQ4_XS, iq4_xs)
+
 #define REF_ROW(TYPE, text, act, id, blas)                                     \
     [TYPE] = {text " ref", TYPE,        ISA_REF,     act, 1,                   \
               pack_##id,   unpack_##id, matmul_##id, blas}
@@ -173,18 +191,18 @@ static const struct kernel kernels[QUANT_TYPE_END] = {
     REF_ROW(QUANT_F32, "f32", ACT_F32, f32, NULL),
     REF_ROW(QUANT_F16, "f16", ACT_F32, f16, NULL),
     REF_ROW(QUANT_BF16, "bf16", ACT_F32, bf16, NULL),
-    REF_ROW(QUANT_Q8_0, "q8_0", ACT_Q8_0, q8_0, matmul_blas_q8_0_x1),
-    REF_ROW(QUANT_Q4_0, "q4_0", ACT_Q8_0, q4_0, NULL),
-    REF_ROW(QUANT_Q4_1, "q4_1", ACT_Q8_0, q4_1, NULL),
-    REF_ROW(QUANT_Q5_0, "q5_0", ACT_Q8_0, q5_0, NULL),
-    REF_ROW(QUANT_Q5_1, "q5_1", ACT_Q8_0, q5_1, NULL),
-    REF_ROW(QUANT_IQ4_NL, "iq4_nl", ACT_Q8_0, iq4_nl, NULL),
-    REF_ROW(QUANT_Q2_K, "q2_k", ACT_Q8_K, q2_k, NULL),
-    REF_ROW(QUANT_Q3_K, "q3_k", ACT_Q8_K, q3_k, NULL),
-    REF_ROW(QUANT_Q5_K, "q5_k", ACT_Q8_K, q5_k, NULL),
-    REF_ROW(QUANT_IQ4_XS, "iq4_xs", ACT_Q8_K, iq4_xs, NULL),
-    REF_ROW(QUANT_Q4_K, "q4_k", ACT_Q8_K, q4_k, matmul_blas_q4_k_x1),
-    REF_ROW(QUANT_Q6_K, "q6_k", ACT_Q8_K, q6_k, NULL),
+    REF_ROW(QUANT_Q8_0, "q8_0", ACT_Q8_0, q8_0, blas_q8_0),
+    REF_ROW(QUANT_Q4_0, "q4_0", ACT_Q8_0, q4_0, blas_q4_0),
+    REF_ROW(QUANT_Q4_1, "q4_1", ACT_Q8_0, q4_1, blas_q4_1),
+    REF_ROW(QUANT_Q5_0, "q5_0", ACT_Q8_0, q5_0, blas_q5_0),
+    REF_ROW(QUANT_Q5_1, "q5_1", ACT_Q8_0, q5_1, blas_q5_1),
+    REF_ROW(QUANT_IQ4_NL, "iq4_nl", ACT_Q8_0, iq4_nl, blas_iq4_nl),
+    REF_ROW(QUANT_Q2_K, "q2_k", ACT_Q8_K, q2_k, blas_q2_k),
+    REF_ROW(QUANT_Q3_K, "q3_k", ACT_Q8_K, q3_k, blas_q3_k),
+    REF_ROW(QUANT_Q5_K, "q5_k", ACT_Q8_K, q5_k, blas_q5_k),
+    REF_ROW(QUANT_IQ4_XS, "iq4_xs", ACT_Q8_K, iq4_xs, blas_iq4_xs),
+    REF_ROW(QUANT_Q4_K, "q4_k", ACT_Q8_K, q4_k, blas_q4_k),
+    REF_ROW(QUANT_Q6_K, "q6_k", ACT_Q8_K, q6_k, blas_q6_k),
 };
 
 const struct kernel *kernel_ref(enum quant_type type)

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "engine/kernels_blas.h"
+#include "engine/kernels_tune.h"
 
 /* Bytes a thread reads at once: enough for the disk, little for the cache. */
 #define READ_CHUNK (1u << 20)
@@ -118,11 +119,13 @@ static enum status read_all(struct load *load, struct pool *pool,
 
 enum status matrix_load(struct matrix *out, const struct gguf *g,
                         const struct matrix_source *src, enum isa isa,
-                        enum blas_use blas, struct pool *pool,
-                        struct error *err)
+                        enum blas_use blas, bool fast, struct pool *pool,
+                        void *data, struct error *err)
 {
+    const enum quant_type type = (enum quant_type)src->from.tensor->type;
     struct matrix m = {
         .kernel = kernel_for(src, isa),
+        .data = data,
         .n_rows = src->end - src->first,
         .k = src->from.k,
         .blas_from = UINT32_MAX,
@@ -130,18 +133,13 @@ enum status matrix_load(struct matrix *out, const struct gguf *g,
     m.n_groups = groups_of(src, m.kernel);
     m.group_bytes = kernel_group_bytes(m.kernel, m.k);
     nm_tree_init(&m.tree, m.k);
+    m.matmul_blas = m.kernel->matmul_blas;
+    if (fast && !m.matmul_blas) m.matmul_blas = kernels_blas_float(type);
     if (blas == BLAS_MEASURED && !src->canonical) {
-        m.blas_from = kernels_tune(m.kernel);
+        m.blas_from = kernels_tune(m.kernel, fast);
     }
-    if (blas == BLAS_ALWAYS && m.kernel->matmul_blas && kernels_blas_usable()) {
+    if (blas == BLAS_ALWAYS && m.matmul_blas && kernels_blas_usable()) {
         m.blas_from = 1;
-    }
-    size_t bytes;
-    if (size_mul(m.n_groups, m.group_bytes, &bytes)) m.data = mem_alloc(bytes);
-    if (!m.data) {
-        return error_set(
-            err, ST_NO_MEMORY, "tensor %s: %llu bytes are not to be had",
-            src->from.tensor->name, (unsigned long long)matrix_bytes(src, isa));
     }
     struct load load = {
         .g = g,
@@ -150,18 +148,8 @@ enum status matrix_load(struct matrix *out, const struct gguf *g,
         .row_bytes = (size_t)quant_row_bytes(m.kernel->type, m.k),
     };
     const enum status st = read_all(&load, pool, err);
-    if (st != ST_OK) {
-        mem_free(m.data);
-        return st;
-    }
-    *out = m;
-    return ST_OK;
-}
-
-void matrix_fini(struct matrix *m)
-{
-    mem_free(m->data);
-    *m = (struct matrix){0};
+    if (st == ST_OK) *out = m;
+    return st;
 }
 
 void matrix_row(const struct matrix *m, uint32_t r, float *dst)
@@ -208,7 +196,7 @@ static void mul_item(void *arg, uint32_t item, uint32_t thread)
         .n_cols = mul->n_cols,
     };
     if (mul->n_cols >= m->blas_from)
-        m->kernel->matmul_blas(&job);
+        m->matmul_blas(&job);
     else
         m->kernel->matmul(&job);
 }

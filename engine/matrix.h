@@ -13,11 +13,12 @@
 
 struct matrix {
     const struct kernel *kernel; /* NULL: no matrix here */
-    uint8_t *data;
+    uint8_t *data;               /* whoever loaded it owns this */
     uint32_t n_rows, k;
     uint32_t n_groups;
     size_t group_bytes;
     uint32_t blas_from; /* columns from which the BLAS panel is faster */
+    void (*matmul_blas)(const struct matmul_job *job); /* that panel; or NULL */
     struct nm_tree tree;
 };
 
@@ -32,16 +33,18 @@ struct matrix_source {
     bool canonical;
 };
 
-/* Bytes that matrix_load allocates. */
+/* Bytes that matrix_load fills; a multiple of 64. */
 uint64_t matrix_bytes(const struct matrix_source *src, enum isa isa);
 
-/* Reads and packs on all threads of the pool. May block on the disk.
- * ST_NO_MEMORY, ST_IO, ST_TRUNCATED; *out is then untouched. */
+/* fast: F32, F16 and BF16 may go through OpenBLAS too, which changes bits.
+ * Reads and packs on all threads of the pool, into data: matrix_bytes, aligned
+ * to 64, the caller's, to stay while the matrix is in use.  May block on the
+ * disk.  ST_NO_MEMORY, ST_IO, ST_TRUNCATED; *out is then untouched. */
 NODISCARD enum status matrix_load(struct matrix *out, const struct gguf *g,
                                   const struct matrix_source *src, enum isa isa,
-                                  enum blas_use blas, struct pool *pool,
+                                  enum blas_use blas, bool fast,
+                                  struct pool *pool, void *data,
                                   struct error *err);
-void matrix_fini(struct matrix *m);
 
 /* Row r to f32, [k]. */
 void matrix_row(const struct matrix *m, uint32_t r, float *dst);

@@ -276,6 +276,7 @@ enum status shard_spec_whole(struct shard_spec *out, const struct model *m,
 struct loading {
     struct shard *s;
     const struct gguf *g;
+    uint8_t *next; /* in the slab */
     uint64_t total;
 };
 
@@ -284,9 +285,10 @@ static enum status load_matrix(void *arg, const struct visit *v,
 {
     struct loading *l = arg;
     const struct shard_options *o = &l->s->options;
-    const enum status st =
-        matrix_load(v->to, l->g, &v->src, o->isa, o->blas, l->s->pool, err);
+    const enum status st = matrix_load(v->to, l->g, &v->src, o->isa, o->blas,
+                                       o->fast, l->s->pool, l->next, err);
     if (st != ST_OK) return st;
+    l->next += matrix_bytes(&v->src, o->isa);
     l->s->weight_bytes += matrix_bytes(&v->src, o->isa);
     if (o->progress &&
         !o->progress(o->progress_arg, l->s->weight_bytes, l->total)) {
@@ -380,18 +382,37 @@ static enum status load_layers(struct shard *s, const struct model *m,
     return ST_OK;
 }
 
+/* Every matrix, in one block: what is large and whole can have huge pages. */
+static enum status load_matrices(struct shard *s, const struct model *m,
+                                 const struct shard_spec *spec,
+                                 const struct shard_bytes *plan,
+                                 struct error *err)
+{
+    struct sum sum = {.isa = s->options.isa};
+    enum status st = walk(m, spec, NULL, add_bytes, &sum, err);
+    if (st != ST_OK || sum.bytes == 0) return st;
+    s->slab = mem_alloc_huge((size_t)sum.bytes);
+    if (!s->slab) {
+        return error_set(err, ST_NO_MEMORY,
+                         "the system does not give %.2f GiB for the weights",
+                         (double)sum.bytes / 0x1p30);
+    }
+    struct loading loading = {s, m->gguf, s->slab, plan->weights};
+    return walk(m, spec, s, load_matrix, &loading, err);
+}
+
 static enum status load_all(struct shard *s, const struct model *m,
                             const struct shard_spec *spec,
                             const struct shard_bytes *plan, struct error *err)
 {
     enum status st = pool_create(&s->pool, s->options.n_threads, err);
+    if (st == ST_OK && s->options.affinity) st = pool_pin(s->pool, err);
     if (st == ST_OK) st = load_layers(s, m, spec, err);
     if (st == ST_OK) st = load_rope(s, m, err);
     if (st == ST_OK && spec_head(spec)) {
         st = load_weight_vector(s, &s->output_norm, m, m->output_norm, err);
     }
-    struct loading loading = {s, m->gguf, plan->weights};
-    if (st == ST_OK) st = walk(m, spec, s, load_matrix, &loading, err);
+    if (st == ST_OK) st = load_matrices(s, m, spec, plan, err);
     const struct kv_shape shape = kv_shape_of(m, spec, &s->options);
     if (st == ST_OK && shape.n_layers) st = kv_create(&s->kv, &shape, err);
     return st;
@@ -476,29 +497,15 @@ enum status shard_create(struct shard **out, const struct model *m,
     return ST_OK;
 }
 
-static void layer_fini(struct shard_layer *l, uint32_t n_expert)
-{
-    for (int v = 0; v < VEC_END; v++) mem_free(l->vec[v]);
-    struct matrix *const all[] = {&l->q,    &l->k,  &l->v,    &l->o,
-                                  &l->gate, &l->up, &l->down, &l->router};
-    for (size_t i = 0; i < COUNT_OF(all); i++) matrix_fini(all[i]);
-    for (uint32_t e = 0; l->experts && e < n_expert; e++) {
-        matrix_fini(&l->experts[e].gate);
-        matrix_fini(&l->experts[e].up);
-        matrix_fini(&l->experts[e].down);
-    }
-    mem_free(l->experts);
-}
-
 void shard_free(struct shard *s)
 {
     if (!s) return;
     for (uint32_t i = 0; s->layers && i < s->model.n_layer; i++) {
-        layer_fini(&s->layers[i], s->model.n_expert);
+        for (int v = 0; v < VEC_END; v++) mem_free(s->layers[i].vec[v]);
+        mem_free(s->layers[i].experts);
     }
     mem_free(s->layers);
-    matrix_fini(&s->embed);
-    matrix_fini(&s->head);
+    mem_free(s->slab);
     mem_free(s->output_norm);
     mem_free(s->rope_freq);
     kv_free(s->kv);

@@ -37,8 +37,10 @@ NODISCARD enum status shard_spec_whole(struct shard_spec *out,
 struct shard_options {
     enum isa isa;
     enum blas_use blas;
+    bool fast; /* --numerics fast: not the bits of docs/NUMERICS.md */
     enum kv_type kv_type;
     uint32_t n_threads;
+    bool affinity;        /* pool_pin: threads stay on cores */
     uint32_t n_ctx;       /* the longest sequence */
     uint32_t n_seq_max;   /* sequences alive at once */
     uint32_t n_pages;     /* of the KV pool; 0: n_seq_max whole contexts */
@@ -105,6 +107,7 @@ struct shard {
     uint32_t vocab_first, vocab_end;
     float *output_norm;
     double *rope_freq; /* [n_rot / 2] angle per position, NUMERICS 7 */
+    uint8_t *slab;     /* of all matrices, one behind the other; NULL: none */
     uint64_t weight_bytes;
 };
 

@@ -52,7 +52,7 @@ only_in() { # only_in HEADER-REGEX FILE-NAME-REGEX
 }
 only_in '(uv|zmq)\.h' '(net|http|exec|main)\.c'
 only_in 'protobuf-c[^>"]*|[a-z_]*\.pb-c\.h' 'wire[a-z_]*\.[ch]'
-only_in 'cblas\.h' 'kernels_blas\.c'
+only_in 'cblas\.h' 'kernels_sgemm\.c'
 only_in 'curl\.h' 'http\.c'
 [ ! -d engine ] || find engine -name '*.[ch]' \
     -exec grep -nHE 'include <(uv|zmq|sys/socket|netinet/|microhttpd)' {} + |

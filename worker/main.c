@@ -197,6 +197,8 @@ int main(int argc, char **argv)
         {"--threads", 't', OPTION_U32, &s.o.shard.n_threads, "N",
          "compute threads (default: one per physical core)", 1,
          POOL_THREADS_MAX},
+        {"--affinity", 0, OPTION_FLAG, &s.o.shard.affinity, NULL,
+         "keep each thread on a core of its own", 0, 0},
         {"--memory", 0, OPTION_SIZE, &s.o.shard.memory_max, "SIZE",
          "memory to offer, as in 6G (default: 80 % of what is free)", 0, 0},
         {"--name", 0, OPTION_STRING, &s.name, "NAME",

@@ -83,6 +83,7 @@ mkdir "$base"
 for part in Makefile common engine proto coordinator worker client tests; do
     [ ! -e "$part" ] || cp -a "$part" "$base/"
 done
+ln -s "$PWD/deploy" "$base/deploy" # read only: the bundled model
 programs=$(for t in $tests; do echo "build/release/$t"; done)
 echo "mutants: building once"
 # shellcheck disable=SC2086

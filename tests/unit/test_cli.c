@@ -95,6 +95,7 @@ static void wrong_usage_is_exit_2(void **state)
     cli_expect(CLI("local", SMALL, "--memory", "6X"), 2, "needs a size");
     cli_expect(CLI("local", SMALL, "--kv", "q3"), 2, "f32, f16 or q8_0");
     cli_expect(CLI("local", SMALL, "--blas", "no"), 2, "measured, never");
+    cli_expect(CLI("local", SMALL, "--numerics", "x"), 2, "exact or fast");
     cli_expect(CLI("local", SMALL, "-t", "0"), 2, "from 1 to");
     cli_expect(CLI("local", SMALL, "--seed", "18446744073709551615"), 2,
                "--seed");

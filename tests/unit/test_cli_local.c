@@ -237,6 +237,9 @@ static void the_machine_does_not_decide(void **state)
     same_answer(&logits, &tokens, CLI_WITH(ref, ANSWER, "--batch=9"));
     same_answer(&logits, &tokens, CLI(ANSWER, "--blas", "never"));
     same_answer(&logits, &tokens, CLI(ANSWER, "--blas", "always"));
+    same_answer(&logits, &tokens, CLI(ANSWER, "--affinity"));
+    same_answer(&logits, &tokens,
+                CLI(ANSWER, "--blas", "always", "--numerics", "exact"));
     same_answer(&logits, &tokens, CLI(ANSWER, "--ctx", "60"));
     json_decref(tokens);
     buf_fini(&logits);

@@ -16,6 +16,7 @@
 #include "engine/cpu.h"
 #include "engine/kernels.h"
 #include "engine/kernels_blas.h"
+#include "engine/kernels_tune.h"
 
 #define ROWS_MAX 33 /* two groups of sixteen and one row */
 #define COLS_MAX 33
@@ -492,10 +493,10 @@ static void test_tune(void **state)
 {
     (void)state;
     const struct kernel *k = kernel_select(QUANT_Q4_K, cpu_isa());
-    const uint32_t from = kernels_tune(k);
+    const uint32_t from = kernels_tune(k, false);
     assert_true(from >= 8);
-    assert_int_equal(kernels_tune(k), from);
-    assert_int_equal(kernels_tune(kernel_ref(QUANT_F32)), UINT32_MAX);
+    assert_int_equal(kernels_tune(k, false), from);
+    assert_int_equal(kernels_tune(kernel_ref(QUANT_F32), false), UINT32_MAX);
 }
 
 /* A NaN among the activations reaches every row, and that column alone. */

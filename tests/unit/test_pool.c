@@ -5,10 +5,13 @@
 #include <setjmp.h>
 #include <cmocka.h>
 
+#include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "engine/cpu.h"
 #include "engine/pool.h"
 #include "tests/lib/engine_rig.h"
 
@@ -123,9 +126,95 @@ static void test_refusals(void **state)
     assert_int_equal(mem_in_use(), before);
 }
 
+/* The caller sleeps while a helper has the last item. */
+static void slow_item(void *arg, uint32_t item, uint32_t thread)
+{
+    atomic_uint *done = arg;
+    (void)item;
+    if (thread != 0) usleep(2000);
+    atomic_fetch_add(done, 1);
+}
+
+static void test_slow_items(void **state)
+{
+    (void)state;
+    for (uint32_t t = 2; t <= 5; t += 3) {
+        struct pool *p = NULL;
+        assert_ok(pool_create(&p, t, &rig_err));
+        for (uint32_t i = 1; i <= 60; i++) {
+            atomic_uint done = 0;
+            pool_run(p, slow_item, &done, i % 7);
+            assert_int_equal(atomic_load(&done), i % 7);
+        }
+        pool_free(p);
+    }
+}
+
+/* Which processors each thread may use. */
+struct masks {
+    cpu_set_t of[4];
+    atomic_uint seen;
+};
+
+static void mask_item(void *arg, uint32_t item, uint32_t thread)
+{
+    struct masks *m = arg;
+    (void)item;
+    sched_getaffinity(0, sizeof m->of[0], &m->of[thread]);
+    atomic_fetch_or(&m->seen, 1u << thread);
+    usleep(500);
+}
+
+static void *pinned(void *arg)
+{
+    struct masks *m = arg;
+    struct pool *p = NULL;
+    assert_ok(pool_create(&p, 4, &rig_err));
+    assert_ok(pool_pin(p, &rig_err));
+    for (int i = 0; i < 1000 && atomic_load(&m->seen) != 15; i++) {
+        pool_run(p, mask_item, m, 64);
+    }
+    pool_free(p);
+    return NULL;
+}
+
+/* Each thread keeps to one core; as many as possible to one of their own. The
+ * caller stays there, so it is another thread. */
+static void test_pin(void **state)
+{
+    (void)state;
+    static struct masks m;
+    unsigned cpus[4];
+    const unsigned n = cpu_core_list(cpus, 4);
+    assert_true(n >= 1 && n <= cpu_threads());
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, NULL, pinned, &m), 0);
+    pthread_join(thread, NULL);
+    assert_int_equal(atomic_load(&m.seen), 15);
+    for (unsigned i = 0; i < 4; i++) {
+        assert_int_equal(CPU_COUNT(&m.of[i]), 1);
+        assert_true(CPU_ISSET(cpus[i % n], &m.of[i]));
+    }
+}
+
+static void test_quota(void **state)
+{
+    (void)state;
+    assert_true(cpu_quota("max 100000\n") == 0);
+    assert_true(cpu_quota("150000 100000\n") == 1.5);
+    assert_true(cpu_quota("100000 0") == 0);
+    assert_true(cpu_quota("100000") == 0);
+    assert_true(cpu_quota("-1 100000") == 0);
+    assert_true(cpu_quota("") == 0);
+    assert_true(cpu_cores() >= 1 && cpu_cores() <= cpu_threads());
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_slow_items),
+        cmocka_unit_test(test_pin),
+        cmocka_unit_test(test_quota),
         cmocka_unit_test(test_back_to_back),
         cmocka_unit_test(test_sleep_and_wake),
         cmocka_unit_test(test_more_threads_than_cores),

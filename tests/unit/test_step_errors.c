@@ -378,7 +378,7 @@ static void test_failed_allocations(void **state)
         s = NULL;
         assert_int_equal(mem_in_use(), before);
     }
-    assert_true(n > 100);
+    assert_true(n > 50);
     step_free(st);
     shard_free(s);
     mem_fail_after(0);
