@@ -52,6 +52,7 @@ struct step {
     struct group *groups;         /* [n_expert] */
     struct step_part *parts;      /* [n_expert] */
     uint32_t n_groups, n_parts;
+    uint64_t expert_bytes; /* of all steps so far */
 };
 
 /* ------------------------------------------------------------ memory */
@@ -525,6 +526,11 @@ static void route(struct step *st, const struct shard_layer *l)
     gather(st);
 }
 
+uint64_t step_expert_bytes(const struct step *st)
+{
+    return st->expert_bytes;
+}
+
 static void run_local_experts(struct step *st)
 {
     const struct shard *s = st->s;
@@ -536,6 +542,8 @@ static void run_local_experts(struct step *st)
         feed_forward(st, &e->gate, &e->up, &e->down, NULL,
                      st->gathered + g->first * width,
                      st->expert_out + g->first * width, g->n);
+        st->expert_bytes +=
+            matrix_size(&e->gate) + matrix_size(&e->up) + matrix_size(&e->down);
     }
 }
 
