@@ -9,7 +9,8 @@
 # build llama.cpp anew, for this processor only.  The jobs are in the table
 # below.  Each gives PAIRS files of each side in build/bench/results, and what
 # is there is not measured again (FRESH=1: all of it is), so the table can be
-# made in pieces.  tests/bench/report.mjs makes docs/PERFORMANCE.md of them.
+# made in pieces; the job `kernels` is bench_kernels.  tests/bench/report.mjs
+# makes docs/PERFORMANCE.md of them.
 #
 # Environment: PAIRS (3), BENCH_WRAP (a command in front of each pair, as one
 # that keeps other work off the machine).
@@ -64,6 +65,27 @@ modules_for() { # VARIANT
     echo "$copy"
 }
 
+# llama.cpp's cache of a depth takes long to compute and is no part of what is
+# measured: it lies in a file before.
+prepare_cache() { # MODEL THREADS DEPTHS
+    for depth in $(echo "$3" | tr , ' '); do
+        [ "$depth" -ge 256 ] || continue
+        file=$(echo "$dir/peer-cache/$1.gguf"-*-"$depth".state)
+        [ ! -f "$file" ] || continue
+        echo "bench: llama.cpp computes a cache of $depth positions" >&2
+        for part in 1024 2048 3072 "$depth"; do # none of them takes long
+            [ "$part" -le "$depth" ] || continue
+            ${BENCH_WRAP:-} node tests/bench/peer.mjs --modules "$modules" \
+                --model "$dir/$1.gguf" --threads "$2" --prompt 0 --tokens 1 \
+                --runs 1 --depth "$part" --cache "$dir/peer-cache" >/dev/null
+        done
+        for part in 1024 2048 3072; do
+            [ "$part" = "$depth" ] ||
+                rm -f "$dir/peer-cache/$1.gguf"-*-$part.state
+        done
+    done
+}
+
 # One side writes its file only when it is whole.
 keep() { # FILE COMMAND...
     to=$1
@@ -104,7 +126,8 @@ if [ "${1:-}" = --pair ]; then
 fi
 
 mkdir -p "$results"
-[ -z "${FRESH:-}" ] || rm -f "$results"/*.ours "$results"/*.peer
+[ -z "${FRESH:-}" ] || rm -f "$results"/*.ours "$results"/*.peer \
+    "$results"/kernels.*
 failed=0
 only=" $* "
 rows=$(echo "$jobs" | tr -d ' ' | grep .)
@@ -123,6 +146,7 @@ while [ $pair -le "$pairs" ]; do
         set -- $(echo "$row" | tr '|' ' ')
         make_model "$2"
         modules_for "$5" >/dev/null
+        prepare_cache "$2" "$3" "$8"
         shift
         echo "bench: $job, pair $pair of $pairs" >&2
         # shellcheck disable=SC2086
@@ -132,5 +156,18 @@ while [ $pair -le "$pairs" ]; do
         }
     done
     pair=$((pair + 1))
+done
+
+# One thread, each kernel: a slice for each level that this processor has.
+for isa in sse4 avx avx2 avxvnni avx512vnni; do
+    case $only in
+    "  " | *" kernels "*) ;;
+    *) continue ;;
+    esac
+    file=$results/kernels.$isa.md
+    [ ! -f "$file" ] || continue
+    echo "bench: kernels of $isa" >&2
+    keep "$file" ${BENCH_WRAP:-} "$out/tests/bench/bench_kernels" \
+        --isa $isa || echo "bench: no kernels of $isa here" >&2
 done
 exit $failed

@@ -133,19 +133,21 @@ function prefill(model, n) {
     });
 }
 
-// depth positions into sequence 0: from the file, or computed and kept.
+// depth positions into a sequence: from the file of a lesser depth, the rest
+// computed, and kept in a file of its own.
 async function fill(ctx, seq, depth) {
     const size = statSync(args.model).size;
-    const file = args.cache && depth >= 256 && join(args.cache,
-        `${basename(args.model)}-${size}-${depth}.state`);
-    if (file && existsSync(file)) {
-        await ctx.loadSequenceStateFromFile(file, seq, depth + 64);
-        return;
-    }
-    await feed(ctx, seq, 0, ids(depth, seq), Number(args.batch), false);
-    if (file) {
+    const file = (n) => args.cache && join(args.cache,
+        `${basename(args.model)}-${size}-${n}.state`);
+    let at = args.cache ? depth : 0;
+    while (at > 0 && !existsSync(file(at))) at--;
+    if (at > 0) await ctx.loadSequenceStateFromFile(file(at), seq, at + 64);
+    if (at === depth) return;
+    await feed(ctx, seq, at, ids(depth, seq).slice(at), Number(args.batch),
+        false);
+    if (args.cache && depth >= 256) {
         mkdirSync(args.cache, {recursive: true});
-        await ctx.saveSequenceStateToFile(file, seq, ids(depth, seq));
+        await ctx.saveSequenceStateToFile(file(depth), seq, ids(depth, seq));
     }
 }
 
