@@ -84,7 +84,8 @@ const speed = (x) => x >= 100 ? x.toFixed(0) : x.toFixed(1);
 const percent = (x) => `${(100 * x).toFixed(0)} %`;
 
 function line([what, job, kind, index, floor, share]) {
-    const pairs = all[job];
+    const pairs = all[job].filter((p) => p.peer[kind][index] &&
+        p.ours.levels[0][kind][index]);
     if (pairs.length === 0) return `| ${what} | | | | | | | not measured |`;
     const ours = pairs.map((p) => p.ours.levels[0][kind][index].tokens_per_s);
     const peer = pairs.map((p) => p.peer[kind][index].tokens_per_s);
