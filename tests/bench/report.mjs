@@ -110,9 +110,19 @@ function line([what, job, kind, index, floor, share]) {
         `${Math.max(...each).toFixed(2)} | ${reading} | ${wanted} | ${met} |`;
 }
 
+// Runs of ours that found memory slower than it can be: others were at work.
+function disturbed() {
+    const found = Object.entries(all).flatMap(([job, pairs]) =>
+        pairs.filter(({ours}) => ours.read_bytes_per_s <
+            0.85 * bandwidth[ours.threads]).map(() => job));
+    return found.length === 0 ? [] : ["- **disturbed**: memory was read at " +
+        "less than 85 % of its best in pairs of " + found.join(", ")];
+}
+
 function machine() {
     const some = Object.values(all).flat()[0];
     if (!some) throw new Error(`${results}: no pair is there`);
+    const counts = Object.values(all).map((p) => p.length);
     const variants = Object.values(all).filter((p) => p.length > 0)
         .map((p) => `${p[0].ours.isa} beside ${p[0].peer.variant}`);
     const times = readdirSync(results).map((file) =>
@@ -134,8 +144,8 @@ function machine() {
         `${some.peer.package}, prebuilt; node ${process.version}`,
         `- levels: ${[...new Set(variants)].join(", ")} (the library that ` +
         "llama.cpp had mapped)",
-        `- pairs: ${Math.min(...Object.values(all).map((p) => p.length))} to ` +
-        Math.max(...Object.values(all).map((p) => p.length)),
+        `- pairs of each job: ${Math.min(...counts)} to ${Math.max(...counts)}`,
+        ...disturbed(),
     ].join("\n");
 }
 
