@@ -379,9 +379,19 @@ conformance: $(TOOLS) $(OUT)/tests/golden/test_conformance
 	@POTLUCK_BUILD=$(OUT) sh tests/golden/conformance.sh \
 	  $(or $(MODULES),$(NODE_PATH))
 
-## bench: tables of speed (release build)
+## bench: tables of speed, beside llama.cpp with MODULES=DIR, which has
+##   node-llama-cpp: then into docs/PERFORMANCE.md
 bench: $(EXES) $(TOOLS) $(BENCHES)
-	@POTLUCK_BUILD=$(OUT) sh tests/bench/run.sh
+	@POTLUCK_BUILD=$(OUT) sh tests/bench/run.sh \
+	  $(or $(MODULES),$(NODE_PATH))
+
+## counts: instructions of a small decode, against those recorded
+##   (counts-record: record them anew)
+.PHONY: counts counts-record
+counts: $(EXES) $(OUT)/tests/tools/make_model
+	@POTLUCK_BUILD=$(OUT) CC="$(CC)" sh tests/bench/counts.sh
+counts-record: $(EXES) $(OUT)/tests/tools/make_model
+	@POTLUCK_BUILD=$(OUT) CC="$(CC)" sh tests/bench/counts.sh --record
 
 ## bench-freeze: what the definition of docs/NUMERICS.md costs
 .PHONY: bench-freeze

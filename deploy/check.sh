@@ -64,6 +64,7 @@ stage packages sh deploy/deps.sh check && stage build make -j"$jobs" && {
         stage asan make -j"$jobs" asan
         stage tsan make -j"$jobs" tsan
         stage valgrind make valgrind-pool
+        stage counts make counts
         stage fuzz-replay make -j"$jobs" fuzz-replay
         # all of them take too long here: an eighth, another one with every
         # commit; `make mutants` plants them all

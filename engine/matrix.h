@@ -46,6 +46,12 @@ NODISCARD enum status matrix_load(struct matrix *out, const struct gguf *g,
                                   struct pool *pool, void *data,
                                   struct error *err);
 
+/* Bytes that a product reads; 0 where there is no matrix. */
+static inline uint64_t matrix_size(const struct matrix *m)
+{
+    return m->kernel ? (uint64_t)m->n_groups * m->group_bytes : 0;
+}
+
 /* Row r to f32, [k]. */
 void matrix_row(const struct matrix *m, uint32_t r, float *dst);
 

@@ -90,6 +90,10 @@ const float *step_x(const struct step *st);
 /* After DONE with head: the n-th wanted row, [vocab_end - vocab_first]. */
 float *step_logits(struct step *st, uint32_t n);
 
+/* Bytes of experts' weights that all its steps have multiplied with: in a step
+ * each expert once, however many rows go to it. */
+uint64_t step_expert_bytes(const struct step *st);
+
 /* Serve another shard: y = E(x) for n_rows <= rows_max rows. Not between
  * step_begin and DONE of the same struct step.  ST_INVALID if the expert is
  * not here. */

@@ -63,6 +63,7 @@ struct step {
     struct group *groups;         /* [n_expert] */
     struct step_part *parts;      /* [n_expert] */
     uint32_t n_groups, n_parts;
+    uint64_t expert_bytes; /* of all steps so far */
 };
 
 void step_embed(struct step *st);

@@ -351,10 +351,17 @@ void step_local_experts(struct step *st)
     for (uint32_t i = 0; i < st->n_groups; i++) {
         const struct group *g = &st->groups[i];
         if (!shard_has_expert(s, st->layer, g->expert)) continue;
-        step_one_expert(st, &s->layers[st->layer].experts[g->expert],
-                        st->gathered + g->first * width,
+        const struct shard_expert *e = &s->layers[st->layer].experts[g->expert];
+        step_one_expert(st, e, st->gathered + g->first * width,
                         st->expert_out + g->first * width, g->n);
+        st->expert_bytes +=
+            matrix_size(&e->gate) + matrix_size(&e->up) + matrix_size(&e->down);
     }
+}
+
+uint64_t step_expert_bytes(const struct step *st)
+{
+    return st->expert_bytes;
 }
 
 /* y = (w_a E_a + w_b E_b) + ..., ascending experts. */

@@ -1,8 +1,13 @@
-/* bench_kernels.c - one thread: GB/s of weights at batch 1, beside what
- * reading memory gives, and GMAC/s at batch 16 and 512.
+/* bench_kernels.c - every kernel against the two limits of one thread.
  *
- * Batch 1 goes over 96 MB of weights; the others over rows that make about
- * 4 MB.  Median of several runs of CPU time. */
+ * At 1 and 4 columns GB/s of weights (96 MB of them, past the caches), beside
+ * what a plain loop reads; at 16 and 512 columns, over rows that make some
+ * MB, GMAC/s, beside the most multiply-adds of bytes that the level has
+ * (peak.h).  Median of several runs of CPU time.
+ *
+ *   bench_kernels [--isa NAME] [PIECE...]
+ *
+ * PIECE: of a kernel's name ("q4_k"); all must be there. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,8 +17,9 @@
 #include "common/mem.h"
 #include "common/rng.h"
 #include "engine/cpu.h"
+#include "tests/bench/peak.h"
 
-#define RUNS       7
+#define RUNS       5
 #define COLS_MAX   512u
 #define K          4096u
 #define DRAM_BYTES ((size_t)96 << 20)
@@ -149,57 +155,108 @@ static double time_s(const struct kernel *kernel,
     return t[RUNS / 2];
 }
 
+/* GMAC/s of a level with everything in registers; 0: not known. */
+static double peak_rate(enum isa isa)
+{
+    static peak_fn *const of[ISA_END] = {
+        [ISA_SSE4] = peak_sse4,
+        [ISA_AVX] = peak_avx,
+        [ISA_AVX2] = peak_avx2,
+        [ISA_AVX512VNNI] = peak_avx512vnni,
+    };
+    peak_fn *fn = of[isa];
+    if (isa == ISA_AVXVNNI) {
+        fn = cpu_has_vex_vnni() ? peak_avxvnni : peak_avx512vl;
+    }
+    double best = 0;
+    for (int run = 0; fn && run < RUNS; run++) {
+        const double start = now_s();
+        const double macs = (double)fn(2000000);
+        const double rate = 1e-9 * macs / (now_s() - start);
+        if (rate > best) best = rate;
+    }
+    return best;
+}
+
+static void print_share(double rate, double peak)
+{
+    if (peak > 0) {
+        printf(" %7.1f %3.0f %% |", rate, 100 * rate / peak);
+    } else {
+        printf(" %7.1f       |", rate);
+    }
+}
+
 static void measure(const struct kernel *kernel, const char *how,
-                    void (*matmul)(const struct matmul_job *), double read)
+                    void (*matmul)(const struct matmul_job *), double read,
+                    double peak)
 {
     uint32_t rows;
     const bool slow = kernel->isa == ISA_REF; /* less of it will do */
-    const double one =
-        time_s(kernel, matmul, slow ? SOME_BYTES : DRAM_BYTES, 1, &rows);
-    const double rate =
-        1e-9 * (double)quant_row_bytes(kernel->type, K) * rows / one;
+    const double row = (double)quant_row_bytes(kernel->type, K);
+    const size_t many = slow ? SOME_BYTES : DRAM_BYTES;
+    printf("| %s%s |", kernel->name, how);
+    for (uint32_t cols = 1; cols <= 4; cols += 3) {
+        const double t = time_s(kernel, matmul, many, cols, &rows);
+        printf(" %5.1f %3.0f %% |", 1e-9 * row * rows / t,
+               100e-9 * row * rows / t / read);
+    }
     const double t16 =
         time_s(kernel, matmul, SOME_BYTES / (slow ? 8 : 1), 16, &rows);
-    const double m16 = 16e-9 * K * rows / t16;
+    print_share(16e-9 * K * rows / t16, peak);
     const double t512 =
         time_s(kernel, matmul, SOME_BYTES / (slow ? 64 : 4), COLS_MAX, &rows);
-    const double m512 = 1e-9 * COLS_MAX * K * rows / t512;
-    printf("| %-17s %-4s | %6.2f | %3.0f %% | %7.2f | %7.2f |\n", kernel->name,
-           how, rate, 100 * rate / read, m16, m512);
+    print_share(1e-9 * COLS_MAX * K * rows / t512, peak);
+    putchar('\n');
     fflush(stdout);
 }
 
-/* Arguments: pieces of names ("q4_k", "avx2"); all of them must be there. */
-static bool wanted(const struct kernel *kernel, int argc, char **argv)
+/* Float types do no multiply-adds of bytes. */
+static double peak_for(const struct kernel *kernel, double peak)
 {
-    for (int i = 1; i < argc; i++) {
-        if (!strstr(kernel->name, argv[i])) return false;
+    return kernel->act == ACT_F32 ? 0 : peak;
+}
+
+static void measure_level(enum isa isa, char **pieces, double read)
+{
+    const double peak = peak_rate(isa);
+    printf("\n%s: %.0f GMAC/s of bytes at most, reading memory %.1f GB/s, one "
+           "thread\n\n"
+           "| kernel | 1 column, GB/s, of reading | 4 columns, GB/s, of "
+           "reading | 16 columns, GMAC/s, of the peak | 512 columns, GMAC/s, "
+           "of the peak |\n|---|---|---|---|---|\n",
+           isa_name(isa), peak, read);
+    for (uint32_t t = 0; t < QUANT_TYPE_END; t++) {
+        if (!quant_info(t)) continue;
+        const struct kernel *k = kernel_select((enum quant_type)t, isa);
+        bool wanted = k->isa == isa;
+        for (char **p = pieces; *p; p++) wanted &= strstr(k->name, *p) != NULL;
+        if (!wanted) continue;
+        const double limit = peak_for(k, peak);
+        measure(k, "", k->matmul, read, limit);
+        if (k->matmul_blas) {
+            measure(k, ", OpenBLAS", k->matmul_blas, read, limit);
+        }
     }
-    return true;
 }
 
 int main(int argc, char **argv)
 {
+    enum isa first = ISA_REF, last = cpu_isa();
+    char **pieces = argv + 1;
+    if (argc > 2 && strcmp(argv[1], "--isa") == 0) {
+        if (!isa_by_name(argv[2], &first) || first > last) {
+            fprintf(stderr, "bench_kernels: no level %s here\n", argv[2]);
+            return 2;
+        }
+        last = first;
+        pieces += 2;
+    }
     nm_assert_environment();
     const double read = read_rate();
-    printf("reading memory: %.1f GB/s, one thread\n\n"
-           "| kernel                 | GB/s   | read  | GMAC/s  | GMAC/s  |\n"
-           "|                        | 1 col  |       | 16 cols | 512     |\n"
-           "|------------------------|--------|-------|---------|---------|\n",
-           read);
-    for (uint32_t t = 0; t < QUANT_TYPE_END; t++) {
-        if (!quant_info(t)) continue;
-        const struct kernel *last = NULL;
-        for (int isa = 0; isa <= (int)cpu_isa(); isa++) {
-            if (!cpu_runs((enum isa)isa)) continue;
-            const struct kernel *k =
-                kernel_select((enum quant_type)t, (enum isa)isa);
-            if (k == last) continue;
-            last = k;
-            if (!wanted(k, argc, argv)) continue;
-            measure(k, "", k->matmul, read);
-            if (k->matmul_blas) measure(k, "blas", k->matmul_blas, read);
-        }
+    for (int isa = (int)first; isa <= (int)last; isa++) {
+        if (!cpu_runs((enum isa)isa)) continue;
+        measure_level((enum isa)isa, pieces, read);
     }
     return 0;
 }

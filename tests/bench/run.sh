@@ -2,28 +2,36 @@
 # Speed of this build on this machine; asserts nothing.  Called by
 # `make bench`:
 #
+#   sh tests/bench/run.sh [NODE_MODULES]
 #   BENCH_MODELS="FILE.gguf ..." BENCH_OPTIONS="-p 512 -n 64" make bench
 #
-# Without BENCH_MODELS a model with random weights and the shape of Llama 3.2
-# 1B is made, big enough to be bound by memory.  Then bench_pool (as root also
-# over shaped links).  The other benchmarks of the folder (bench_*.c) have
-# their own uses and are run by hand.
+# With NODE_MODULES, a folder that holds node-llama-cpp, beside llama.cpp, and
+# into docs/PERFORMANCE.md; without it, or with BENCH_MODELS, our side alone.
+# Then bench_pool (as root also over shaped links).
 set -eu
 out=${POTLUCK_BUILD:-build/release}
+modules=${1:-}
 
 if [ ! -x "$out/potluck" ]; then
     echo "bench: $out/potluck does not exist yet" >&2
     exit 1
 fi
+if [ -z "${BENCH_MODELS:-}" ] && [ -d "$modules/node-llama-cpp" ] &&
+    command -v node >/dev/null 2>&1; then
+    sh tests/bench/compare.sh "$modules"
+    node tests/bench/report.mjs
+    exit
+fi
 if [ -z "${BENCH_MODELS:-}" ]; then
-    BENCH_MODELS=build/bench/llama-1b-shape.gguf
+    echo "bench: without node and the npm package node-llama-cpp" \
+        "(MODULES=DIR or NODE_PATH) only our side is measured"
+    BENCH_MODELS=build/bench/llama-1b-q4_k_m.gguf
     if [ ! -f "$BENCH_MODELS" ]; then
         mkdir -p build/bench
         "$out/tests/tools/make_model" --preset llama-1b-shape --seed 1 \
             "$BENCH_MODELS"
     fi
 fi
-sed -n 's/^model name[^:]*: */cpu: /p' /proc/cpuinfo | head -n 1
 for model in $BENCH_MODELS; do
     echo "== potluck bench $model"
     # shellcheck disable=SC2086

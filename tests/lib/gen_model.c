@@ -93,6 +93,36 @@ static const struct {
       .rope_base = 10000,
       .more_bits = 1,
       .type = Q4_K_M}},
+    {"mixtral-like-2b",
+     {.n_layer = 16,
+      .n_embd = 2048,
+      .n_head = 32,
+      .n_head_kv = 8,
+      .head_dim = 64,
+      .n_ff = 4096,
+      .n_expert = 8,
+      .n_expert_used = 2,
+      .n_vocab = 32000,
+      .n_ctx = 8192,
+      .pool_rows = 512,
+      .rope_base = 1000000,
+      .more_bits = 1,
+      .type = Q4_K_M}},
+    {"llama-70b-group", /* some layers of it, with a small vocabulary */
+     {.n_layer = 4,
+      .n_embd = 8192,
+      .n_head = 64,
+      .n_head_kv = 8,
+      .head_dim = 128,
+      .n_ff = 28672,
+      .n_vocab = 4096,
+      .n_ctx = 8192,
+      .tied = 1,
+      .pool_rows = 512,
+      .rope_base = 500000,
+      .rope_factor = 8,
+      .more_bits = 1,
+      .type = Q4_K_M}},
     {"mixtral-8x22b-shape",
      {.n_layer = 56,
       .n_embd = 6144,
@@ -132,7 +162,7 @@ const char *gen_model_preset_name(uint32_t i)
 enum status gen_model_preset(struct gen_model *out, const char *name,
                              struct error *err)
 {
-    char names[200] = "";
+    char names[300] = "";
     size_t len = 0;
     for (size_t i = 0; i < COUNT_OF(presets); i++) {
         if (strcmp(presets[i].name, name) == 0) {

@@ -1,5 +1,6 @@
 /* potluck as a person and a script meet it: usage, inspect, tokenize,
- * detokenize, perplexity, bench. test_cli_local.c has `local`. */
+ * detokenize, perplexity. test_cli_local.c has `local`, test_cli_bench.c
+ * `bench`. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -479,41 +480,6 @@ static void perplexity_of_nothing(void **state)
     cli_expect(CLI("perplexity", SMALL, SMALL, "--ctx", "1"), 2, "--ctx 2");
 }
 
-/* ------------------------------------------------------------- bench */
-
-static void bench_measures(void **state)
-{
-    (void)state;
-    json_t *o = cli_json(CLI("bench", cli_path("moe.gguf"), "--json", "-p33",
-                             "-n5", "-b3", "-r2"),
-                         0);
-    static const char *const positive[] = {"prefill_tokens_per_s",
-                                           "decode_tokens_per_s",
-                                           "active_bytes",
-                                           "read_bytes_per_s",
-                                           "decode_bandwidth_share",
-                                           "planned_bytes",
-                                           "threads"};
-    for (size_t i = 0; i < COUNT_OF(positive); i++) {
-        if (!(number_at(o, positive[i]) > 0)) fail_msg("%s", positive[i]);
-    }
-    assert_int_equal(number_at(o, "n_prompt"), 33);
-    assert_int_equal(number_at(o, "n_decode"), 5);
-    assert_int_equal(number_at(o, "streams"), 3);
-    assert_int_equal(number_at(o, "runs"), 2);
-    assert_true(strlen(string_at(o, "isa")) > 0);
-    assert_true(strlen(string_at(o, "cpu")) > 0);
-    json_decref(o);
-    struct outcome text = CLI("bench", SMALL, "-p4", "-n4", "-r1", "--ctx=20");
-    assert_non_null(strstr(text.out.data, "prompt (prefill)"));
-    assert_non_null(strstr(text.out.data, "for a context of 20"));
-    cli_expect(text, 0, "");
-    cli_expect(CLI("bench", SMALL), 2, "allows 512 positions");
-    cli_expect(CLI("bench", SMALL, "-p9", "-n9", "-c17"), 2, "of 18");
-    cli_expect(CLI("bench", SMALL, "-p9", "-n9", "--memory=1K"), 1,
-               "more than the limit");
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -531,7 +497,6 @@ int main(void)
         cmocka_unit_test(ids_that_are_none),
         cmocka_unit_test(perplexity_is_what_the_logits_say),
         cmocka_unit_test(perplexity_of_nothing),
-        cmocka_unit_test(bench_measures),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

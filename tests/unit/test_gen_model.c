@@ -278,7 +278,7 @@ static void test_presets_are_valid(void **state)
         const struct gen_model m = preset(name);
         assert_ok(gen_model_check(&m, &err));
     }
-    assert_int_equal(n, 7);
+    assert_int_equal(n, 9);
     struct gen_model m;
     assert_int_equal(gen_model_preset(&m, "huge", &err), ST_NOT_FOUND);
     assert_non_null(strstr(err.text, "tiny-moe"));
