@@ -269,6 +269,33 @@ void lan_wait_state(struct lan *r, const char *state)
     lan_wait_nodes(r, UINT32_MAX, state);
 }
 
+static json_int_t epoch_of(struct lan *r)
+{
+    json_t *j = lan_status(r);
+    const json_int_t epoch = json_integer_value(json_object_get(j, "epoch"));
+    json_decref(j);
+    return epoch;
+}
+
+void lan_write_plan(struct lan *r, const json_t *plan)
+{
+    const char *to = lan_path(r, "plan.json"), *now = lan_path(r, "new.json");
+    assert_int_equal(json_dump_file(plan, now, 0), 0);
+    assert_int_equal(rename(now, to), 0);
+}
+
+void lan_replan(struct lan *r, const json_t *plan)
+{
+    const json_int_t before = epoch_of(r);
+    lan_write_plan(r, plan);
+    kill(r->coordinator, SIGHUP);
+    for (uint64_t end = clock_now_ns() + DEADLINE_S * UINT64_C(1000000000);
+         epoch_of(r) == before;) {
+        if (clock_now_ns() > end) give_up(r, "another plan");
+    }
+    lan_wait_state(r, "serving");
+}
+
 typedef bool status_fn(const json_t *status, const void *arg);
 
 static void wait_status(struct lan *r, status_fn *right, const void *arg,
