@@ -431,26 +431,49 @@ void lan_kill_coordinator(struct lan *r)
     stop(&r->coordinator, SIGKILL);
 }
 
-void lan_end(struct lan *r)
+/* Whether all workers have ended, within so many naps; *bad: an exit code. */
+static bool reap(struct lan *r, uint32_t naps, int *bad)
 {
-    for (uint32_t i = 0; i < LAN_WORKERS; i++) {
-        if (r->workers[i] == 0) continue;
-        kill(r->workers[i], SIGCONT);
-        kill(r->workers[i], SIGTERM);
-    }
-    const int code = lan_stop_coordinator(r);
-    int bad = 0;
-    for (uint32_t i = 0; i < LAN_WORKERS; i++) {
-        if (r->workers[i] == 0) continue;
-        kill(r->workers[i], SIGTERM); /* the second one: at once */
-        const int c = ended(r->workers[i]);
-        if (c != 0) {
+    for (;; naps--) {
+        bool all = true;
+        for (uint32_t i = 0; i < LAN_WORKERS; i++) {
+            int status;
+            if (r->workers[i] == 0) continue;
+            if (waitpid(r->workers[i], &status, WNOHANG) != r->workers[i]) {
+                all = false;
+                continue;
+            }
+            r->workers[i] = 0;
+            if (WIFEXITED(status) && WEXITSTATUS(status) == 0) continue;
             char who[16];
             snprintf(who, sizeof who, "pc-%u", i);
             show_log(r, who);
-            bad = c;
+            *bad = WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
         }
+        if (all || naps == 0) return all;
+        nap();
     }
+}
+
+static void signal_workers(struct lan *r, int number)
+{
+    for (uint32_t i = 0; i < LAN_WORKERS; i++) {
+        if (r->workers[i] != 0) kill(r->workers[i], number);
+    }
+}
+
+/* Workers first: what they say last finds the coordinator, so that none
+ * lingers for it.  To leave at once takes two signals, which must not arrive
+ * as one. */
+void lan_end(struct lan *r)
+{
+    int bad = 0;
+    signal_workers(r, SIGCONT);
+    signal_workers(r, SIGTERM);
+    if (!reap(r, 1, &bad)) signal_workers(r, SIGTERM);
+    if (!reap(r, 100, &bad)) signal_workers(r, SIGTERM);
+    const int code = lan_stop_coordinator(r);
+    if (!reap(r, DEADLINE_S * 50, &bad)) give_up(r, "the end of the workers");
     if (code != 0) show_log(r, "coordinator");
     assert_int_equal(code, 0);
     assert_int_equal(bad, 0);
