@@ -346,7 +346,8 @@ arm64:
 
 ## conformance: against llama.cpp itself; MODULES=DIR with node-llama-cpp
 .PHONY: conformance
-conformance: $(TOOLS) $(OUT)/tests/golden/test_conformance
+conformance: $(TOOLS) $(OUT)/tests/golden/test_conformance \
+  $(OUT)/tests/golden/test_exact
 	@POTLUCK_BUILD=$(OUT) sh tests/golden/conformance.sh \
 	  $(or $(MODULES),$(NODE_PATH))
 

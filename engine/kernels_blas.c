@@ -8,6 +8,7 @@
 #include "engine/kernels_blas.h"
 
 #include <cblas.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <string.h>
 #include <time.h>
@@ -106,13 +107,25 @@ static void expand_act(const struct pass *p, uint32_t c, uint32_t l)
     }
 }
 
-/* The products of weights [from, from + n) of the leaf. */
+/* A build without threads (Debian's serial one) was compiled without locks
+ * too: two threads in it share a buffer, and products come out wrong. */
+bool kernels_blas_concurrent(void)
+{
+    return openblas_get_parallel() != OPENBLAS_SEQUENTIAL;
+}
+
+/* The products of weights [from, from + n) of the leaf.  Why a mutex here: the
+ * library's state is the process's, whoever calls. */
 static void multiply(const struct pass *p, uint32_t from, uint32_t n,
                      float product[COLS][ROWS])
 {
+    static pthread_mutex_t one_at_a_time = PTHREAD_MUTEX_INITIALIZER;
+    const bool alone = !kernels_blas_concurrent();
+    if (alone) pthread_mutex_lock(&one_at_a_time);
     cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (blasint)p->n_cols,
                 (blasint)p->n_rows, (blasint)n, 1.0f, p->work->act[0] + from,
                 NM_LEAF, p->work->w[0] + from, NM_LEAF, 0.0f, product[0], ROWS);
+    if (alone) pthread_mutex_unlock(&one_at_a_time);
 }
 
 /* ------------------------------------------------------------- leaves */

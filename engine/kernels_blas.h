@@ -27,6 +27,10 @@ void matmul_blas_q8_0_x8(const struct matmul_job *job);
  * products are right but fight with our pool for the cores.  Any thread. */
 bool kernels_blas_usable(void);
 
+/* Whether threads may multiply at once; where not, matmul_blas makes them take
+ * turns, which one thread does not notice and several do.  Any thread. */
+bool kernels_blas_concurrent(void);
+
 /* From how many columns on matmul_blas is at least 1.15 times as fast as
  * matmul on this machine; UINT32_MAX: never.  Measured once for each kernel,
  * in a few milliseconds, by the calling thread; remembered.  Any thread. */

@@ -130,7 +130,9 @@ enum status matrix_load(struct matrix *out, const struct gguf *g,
     m.n_groups = groups_of(src, m.kernel);
     m.group_bytes = kernel_group_bytes(m.kernel, m.k);
     nm_tree_init(&m.tree, m.k);
-    if (blas == BLAS_MEASURED && !src->canonical) {
+    /* what was measured for one thread holds for several that need not wait */
+    if (blas == BLAS_MEASURED && !src->canonical &&
+        (pool_n_threads(pool) == 1 || kernels_blas_concurrent())) {
         m.blas_from = kernels_tune(m.kernel);
     }
     if (blas == BLAS_ALWAYS && m.kernel->matmul_blas && kernels_blas_usable()) {
