@@ -24,7 +24,7 @@
 /* Sanitized programs are slow, and what a type is to them the tests of the
  * kernels show: a sample that meets every architecture and cache. */
 #if defined(__SANITIZE_THREAD__)
-#define STRIDE 31
+#define STRIDE 17
 #elif defined(__SANITIZE_ADDRESS__)
 #define STRIDE 11
 #else
