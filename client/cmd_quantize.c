@@ -39,6 +39,14 @@ static void report(const struct quantize_options *o,
     fprintf(stderr, ", %.1f s\n", (double)(clock_now_ns() - start_ns) / 1e9);
 }
 
+static void say_swept(void *arg, const char *name, uint64_t bytes)
+{
+    (void)arg;
+    char text[32];
+    fprintf(stderr, "%s: %s that a killed run had left: removed\n", name,
+            human_bytes(text, bytes));
+}
+
 static enum status run(struct quantize_options *o, const char *const words[3],
                        struct error *err)
 {
@@ -53,6 +61,7 @@ static enum status run(struct quantize_options *o, const char *const words[3],
     struct quantize_options shown = *o;
     shown.progress = progress_show;
     shown.progress_arg = &progress;
+    shown.swept = say_swept;
     const uint64_t start = clock_now_ns();
     struct quantize_result r;
     const enum status st = quantize_file(words[0], words[1], &shown, &r, err);

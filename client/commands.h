@@ -77,7 +77,7 @@ struct model_options {
          1,          STEP_ROWS_MAX},                                           \
         {"--memory",  0,                                                       \
          OPTION_SIZE, &(m)->shard.memory_max,                                  \
-         "SIZE",      "refuse to use more than this, as in 6G",                \
+         "SIZE",      "most to use, as in 6G (default: what is free)",         \
          0,           0},                                                      \
         {"--numerics",                                                         \
          0,                                                                    \

@@ -122,9 +122,34 @@ static void stop(struct pool_host *p, const struct cluster_action *a)
     core_end_serving(p, &err);
 }
 
+static void add_type(struct wire_probe *p, const struct model_matrix *m)
+{
+    if (!m->tensor) return;
+    const uint32_t type = (uint32_t)m->tensor->type;
+    for (uint32_t i = 0; i < p->n_types; i++) {
+        if (p->types[i] == type) return;
+    }
+    if (p->n_types < LIMIT_RATES) p->types[p->n_types++] = type;
+}
+
+/* Nothing but what this model has needs to be measured. */
+static enum status send_probe(struct pool_host *p, const uint8_t *key)
+{
+    struct wire_message m = {.kind = WIRE_PROBE};
+    const struct model *model = p->c.model;
+    for (uint32_t i = 0; i < model->n_layer; i++) {
+        const struct model_layer *l = &model->layers[i];
+        const struct model_matrix *const all[] = {
+            &l->q, &l->k, &l->v, &l->o, &l->gate, &l->up, &l->down, &l->router};
+        for (size_t k = 0; k < COUNT_OF(all); k++) add_type(&m.probe, all[k]);
+    }
+    add_type(&m.probe, &model->embed);
+    add_type(&m.probe, &model->head);
+    return p->io.control(p->io.arg, key, &m);
+}
+
 static void do_action(struct pool_host *p, const struct cluster_action *a)
 {
-    const struct wire_message probe = {.kind = WIRE_PROBE};
     switch (a->kind) {
     case CLUSTER_SEND_WELCOME:
         send_welcome(p, a);
@@ -133,7 +158,7 @@ static void do_action(struct pool_host *p, const struct cluster_action *a)
         send_failure(p, a);
         break;
     case CLUSTER_SEND_PROBE:
-        if (p->io.control(p->io.arg, a->key, &probe) != ST_OK) {
+        if (send_probe(p, a->key) != ST_OK) {
             core_say(p, "worker %u cannot be asked for its speed", a->node);
         }
         break;

@@ -57,9 +57,7 @@ static struct ji_value repeat(struct ji *c, struct ji_value v, int64_t n)
     }
     if (v.kind == JI_STRING) {
         struct ji_out o = {0};
-        for (int64_t i = 0; i < n && v.s->len && ji_tick(c, 1); i++) {
-            ji_put_str(c, &o, v.s);
-        }
+        if (len > 0 && n > 0) ji_put_times(c, &o, v.s, (size_t)n);
         return ji_out_value(c, &o);
     }
     struct ji_value list = ji_list_new(c, 0);

@@ -315,6 +315,9 @@ void ji_put(struct ji *c, struct ji_out *o, const char *data, size_t n,
 void ji_put_slice(struct ji *c, struct ji_out *o, const struct ji_str *s,
                   size_t begin, size_t end);
 void ji_put_str(struct ji *c, struct ji_out *o, const struct ji_str *s);
+/* The same so many times; s->len * times is at most JINJA_OUTPUT_MAX. */
+void ji_put_times(struct ji *c, struct ji_out *o, const struct ji_str *s,
+                  size_t times);
 struct ji_value ji_out_value(struct ji *c, const struct ji_out *o);
 struct ji_value ji_list_new(struct ji *c, size_t room);
 void ji_list_push(struct ji *c, struct ji_list *l, struct ji_value v);

@@ -128,6 +128,22 @@ void ji_put_str(struct ji *c, struct ji_out *o, const struct ji_str *s)
     if (s) ji_put_slice(c, o, s, 0, s->len);
 }
 
+void ji_put_times(struct ji *c, struct ji_out *o, const struct ji_str *s,
+                  size_t times)
+{
+    const size_t from = o->len, all = s->len * times;
+    if (all == 0 || !out_room(c, o, all)) return;
+    ji_put_str(c, o, s);
+    /* what is there once more, until it is enough */
+    while (c->st == ST_OK && o->len - from < all) {
+        const size_t done = o->len - from;
+        const size_t n = done < all - done ? done : all - done;
+        memcpy(o->data + o->len, o->data + from, n);
+        memcpy(o->mark + o->len, o->mark + from, n);
+        o->len += n;
+    }
+}
+
 struct ji_value ji_out_value(struct ji *c, const struct ji_out *o)
 {
     struct ji_str *s = ji_alloc(c, sizeof *s);

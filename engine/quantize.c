@@ -7,7 +7,6 @@
 #include "engine/quantize.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <float.h>
 #include <math.h>
 #include <pthread.h>
@@ -17,6 +16,7 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include "common/part_file.h"
 #include "engine/quant_search.h"
 
 #define PIECE             65536u /* weights: whole blocks of every type */
@@ -221,31 +221,10 @@ static enum status check_room(const struct writer *w, uint64_t n_bytes,
                      w->out, (double)n_bytes / 0x1p20, (double)room / 0x1p20);
 }
 
-static enum status make_temp(struct writer *w, struct error *err)
-{
-    for (unsigned i = 0; i < 100; i++) {
-        const int n = snprintf(w->temp, sizeof w->temp, "%s.part-%ld-%u",
-                               w->out, (long)getpid(), i);
-        if (n < 0 || (size_t)n >= sizeof w->temp) {
-            w->temp[0] = '\0';
-            return error_set(err, ST_USAGE, "%.100s...: too long for a path",
-                             w->out);
-        }
-        w->fd = open(w->temp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-        if (w->fd >= 0) return ST_OK;
-        if (errno != EEXIST) break;
-    }
-    w->temp[0] = '\0';
-    return fail_errno(w, errno, err);
-}
-
 /* Whole, on the disk, readable, and only then under its name. */
 static enum status finish(struct writer *w, struct error *err)
 {
     if (fsync(w->fd) != 0) return fail_errno(w, errno, err);
-    const int closed = close(w->fd);
-    w->fd = -1;
-    if (closed != 0) return fail_errno(w, errno, err);
     struct gguf *again = NULL;
     enum status st = gguf_open(&again, w->temp, err);
     if (st != ST_OK) return error_prefix(err, st, "what was written");
@@ -253,7 +232,7 @@ static enum status finish(struct writer *w, struct error *err)
     st = check_place(w, err); /* it may have come meanwhile */
     if (st != ST_OK) return st;
     if (rename(w->temp, w->out) != 0) return fail_errno(w, errno, err);
-    w->temp[0] = '\0';
+    w->temp[0] = '\0'; /* it was locked until now (part_file.h) */
     return ST_OK;
 }
 
@@ -273,14 +252,17 @@ static enum status write_file(struct writer *w, const struct buf *header,
                               struct error *err)
 {
     enum status st = make_buffers(w, err);
-    if (st == ST_OK) st = make_temp(w, err);
+    if (st == ST_OK) {
+        st = part_file_create(w->out, w->temp, sizeof w->temp, &w->fd, err);
+        if (st != ST_OK) w->temp[0] = '\0';
+    }
     if (st == ST_OK) st = write_all(w, header->data, header->len, err);
     for (uint32_t i = 0; st == ST_OK && i < gguf_n_tensors(w->g); i++) {
         st = write_tensor(w, i, err);
     }
     if (st == ST_OK) st = finish(w, err);
-    if (w->fd >= 0) (void)close(w->fd);
     if (w->temp[0]) (void)unlink(w->temp);
+    if (w->fd >= 0) (void)close(w->fd);
     mem_free(w->raw);
     mem_free(w->weights);
     mem_free(w->batch);
@@ -328,6 +310,7 @@ enum status quantize_file(const char *in, const char *out,
     if (st != ST_OK) return st;
     st = gguf_open(&g, in, err);
     if (st != ST_OK) return st;
+    part_file_sweep(out, o->swept, o->progress_arg);
     w.g = g;
     buf_init(&header, GGUF_HEADER_MAX);
     pthread_mutex_init(&w.lock, NULL);

@@ -33,7 +33,9 @@ struct quantize_options {
     uint32_t n_threads;
     /* false: stop, ST_INTERRUPTED.  done of total: bytes read. */
     bool (*progress)(void *arg, uint64_t done, uint64_t total);
-    void *progress_arg;
+    /* may be NULL: what a killed run left beside out, removed now */
+    void (*swept)(void *arg, const char *name, uint64_t bytes);
+    void *progress_arg; /* of both */
 };
 
 /* The type of each tensor, [gguf_n_tensors], as llama.cpp lays the mixes out
@@ -54,7 +56,8 @@ struct quantize_result {
 
 /* in: a file or the first of a set; out: one file, written beside its place
  * under another name and renamed when it is whole.  On any error out is as it
- * was and nothing is left beside it.
+ * was and nothing is left beside it; what a killed process has left there
+ * before is removed first (common/part_file.h).
  * ST_USAGE: out is there (and no force), or is no regular file; ST_FULL: the
  * disk has not enough room, or has none left; ST_NUMERIC: a weight is not
  * finite or too large for the type; ST_INTERRUPTED, ST_NO_MEMORY, ST_IO, and

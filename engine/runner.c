@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "common/clock.h"
+#include "common/machine.h"
 
 enum status runner_defaults(struct shard_options *o, struct error *err)
 {
@@ -16,6 +17,7 @@ enum status runner_defaults(struct shard_options *o, struct error *err)
         .n_seq_max = 1,
         .rows_max = 128,
         .outputs_max = 1,
+        .memory_max = machine_memory_available(),
     };
     return ST_OK;
 }

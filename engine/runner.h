@@ -23,7 +23,8 @@ struct runner {
 };
 
 /* n_ctx 4096 or what the model allows, KV f16, rows 128, every physical
- * core, the best ISA; ST_INVALID as cpu_isa_wanted. */
+ * core, the best ISA, the memory that is free now; ST_INVALID as
+ * cpu_isa_wanted. */
 NODISCARD enum status runner_defaults(struct shard_options *o,
                                       struct error *err);
 

@@ -69,6 +69,12 @@ struct wire_welcome {
     uint32_t data_port, bulk_port; /* of the coordinator */
 };
 
+/* Which weight types to measure, enum quant_type; none: all that there are. */
+struct wire_probe {
+    uint32_t n_types;
+    uint32_t types[LIMIT_RATES];
+};
+
 /* A rate measured by our own kernels: bytes of weights a second at batch 1,
  * and multiply-adds a second at batch 16. */
 struct wire_rate {
@@ -213,6 +219,7 @@ struct wire_message {
     enum wire_kind kind;
     union {
         struct wire_hello hello;
+        struct wire_probe probe;
         struct wire_report report;
         struct wire_progress progress;
         struct wire_ready ready;
@@ -237,7 +244,7 @@ NODISCARD enum status wire_read(struct wire_message *out, const void *header,
                                 size_t tensor_bytes, struct error *err);
 void wire_message_fini(struct wire_message *m);
 
-/* Appends the header frame to out.  BYE, DRAIN and PROBE have no member.
+/* Appends the header frame to out.  BYE and DRAIN have no member.
  * ST_INVALID, ST_TOO_LARGE: a reader would refuse it (the same checks);
  * ST_NO_MEMORY; nothing is appended then.  What a reader would not take in a
  * text (control characters, half a character) becomes '?', so that it never

@@ -90,6 +90,17 @@ static enum status check_report(const struct wire_report *r, struct error *err)
     return error_set(err, ST_INVALID, "a rate or latency is out of range");
 }
 
+static enum status check_probe(const struct wire_probe *p, struct error *err)
+{
+    const enum status st = wire_count("types", p->n_types, LIMIT_RATES, err);
+    for (uint32_t i = 0; st == ST_OK && i < p->n_types; i++) {
+        if (p->types[i] >= QUANT_TYPE_END) {
+            return wrong(err, "weight type", p->types[i]);
+        }
+    }
+    return st;
+}
+
 /* It becomes part of a socket's address. */
 static bool is_host(const char *s)
 {
@@ -344,6 +355,8 @@ enum status wire_check(const struct wire_message *m, struct error *err)
     switch (m->kind) {
     case WIRE_HELLO:
         return check_hello(&m->hello, err);
+    case WIRE_PROBE:
+        return check_probe(&m->probe, err);
     case WIRE_REPORT:
         return check_report(&m->report, err);
     case WIRE_FAILURE:
@@ -373,7 +386,6 @@ enum status wire_check(const struct wire_message *m, struct error *err)
     case WIRE_READY:
     case WIRE_BYE:
     case WIRE_DRAIN:
-    case WIRE_PROBE:
     case WIRE_HEARTBEAT:
     case WIRE_KIND_END:
         break;

@@ -100,7 +100,31 @@ enum status wire_put_welcome(struct wire_sink *k, const struct wire_message *m,
     return wire_pack(k, &p.base, err);
 }
 
-/* ------------------------------------------------------------- report */
+/* ----------------------------------------------------- probe and report */
+
+enum status wire_get_probe(struct wire_message *out, const ProtobufCMessage *in,
+                           struct wire_frame header, struct error *err)
+{
+    (void)header;
+    const Potluck__Probe *p = (const Potluck__Probe *)in;
+    const enum status st = wire_count("types", p->n_type, LIMIT_RATES, err);
+    if (st != ST_OK) return st;
+    out->probe.n_types = (uint32_t)p->n_type;
+    for (size_t i = 0; i < p->n_type; i++) out->probe.types[i] = p->type[i];
+    return ST_OK;
+}
+
+enum status wire_put_probe(struct wire_sink *k, const struct wire_message *m,
+                           struct error *err)
+{
+    Potluck__Probe p = POTLUCK__PROBE__INIT;
+    COLUMN(k, &p, type, m->probe.n_types);
+    if (k->failed) return wire_no_memory(err);
+    for (uint32_t i = 0; i < m->probe.n_types; i++) {
+        p.type[i] = m->probe.types[i];
+    }
+    return wire_pack(k, &p.base, err);
+}
 
 enum status wire_get_report(struct wire_message *out,
                             const ProtobufCMessage *in,

@@ -100,12 +100,12 @@ struct wire_codec {
 };
 
 /* wire_control.c */
-wire_get_fn wire_get_nothing, wire_get_hello, wire_get_welcome, wire_get_report,
-    wire_get_assign, wire_get_heartbeat, wire_get_progress, wire_get_ready,
-    wire_get_failure;
-wire_put_fn wire_put_nothing, wire_put_hello, wire_put_welcome, wire_put_report,
-    wire_put_assign, wire_put_heartbeat, wire_put_progress, wire_put_ready,
-    wire_put_failure;
+wire_get_fn wire_get_nothing, wire_get_hello, wire_get_welcome, wire_get_probe,
+    wire_get_report, wire_get_assign, wire_get_heartbeat, wire_get_progress,
+    wire_get_ready, wire_get_failure;
+wire_put_fn wire_put_nothing, wire_put_hello, wire_put_welcome, wire_put_probe,
+    wire_put_report, wire_put_assign, wire_put_heartbeat, wire_put_progress,
+    wire_put_ready, wire_put_failure;
 /* wire_step.c */
 wire_get_fn wire_get_step, wire_get_result;
 wire_put_fn wire_put_step, wire_put_result;

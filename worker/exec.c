@@ -21,6 +21,7 @@
 enum job_kind { JOB_PROBE, JOB_LOAD, JOB_MESSAGE, JOB_STOP };
 struct job {
     enum job_kind kind;
+    uint32_t types; /* to measure */
     struct exec_load load;
     uint8_t *model_header; /* the load's own copy */
     struct wire_message message;
@@ -631,10 +632,10 @@ static void drop_old_runs(struct exec *e)
     }
 }
 
-static void probe(struct exec *e)
+static void probe(struct exec *e, uint32_t types)
 {
     struct wire_message m = {.kind = WIRE_REPORT};
-    probe_measure(&e->o.shard, &m.report);
+    probe_measure(&e->o.shard, types, &m.report);
     emit(e, EXEC_TO_COORDINATOR, true, 0, &m, NULL, 0);
 }
 
@@ -648,7 +649,7 @@ static void *exec_main(void *arg)
         atomic_store(&e->busy, true);
         const enum job_kind kind = job->kind;
         if (kind == JOB_PROBE)
-            probe(e);
+            probe(e, job->types);
         else if (kind == JOB_LOAD)
             load(e, job);
         else if (kind == JOB_MESSAGE)
@@ -718,11 +719,12 @@ static bool submit(struct exec *e, struct job *job, bool front)
     return ok;
 }
 
-bool exec_probe(struct exec *e)
+bool exec_probe(struct exec *e, uint32_t types)
 {
     struct job *job = mem_zalloc(sizeof *job);
     if (!job) return false;
     job->kind = JOB_PROBE;
+    job->types = types;
     return submit(e, job, false);
 }
 

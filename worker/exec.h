@@ -46,8 +46,8 @@ exec_create(struct exec **out, const struct exec_options *o, struct error *err);
  * function fails). */
 void exec_free(struct exec *e);
 
-/* Measure, then send a Report. */
-NODISCARD bool exec_probe(struct exec *e);
+/* Measure these types (worker/probe.h), then send a Report of them. */
+NODISCARD bool exec_probe(struct exec *e, uint32_t types);
 
 /* Drop what is held, then hold this.  The model header is copied; read serves
  * tensor bytes (engine/gguf.h gguf_read_fn), from the compute thread and its

@@ -20,6 +20,7 @@
 #include "worker/link.h"
 #include "worker/peers.h"
 #include "worker/post.h"
+#include "worker/probe.h"
 #include "worker/progress.h"
 #include "worker/remember.h"
 
@@ -48,7 +49,8 @@ struct worker {
     uint64_t epoch;      /* 0: nothing is assigned */
     struct peers peers;
     struct wire_report report;
-    bool echoing, probing, probed;
+    uint32_t wanted, probed; /* weight types to measure, measured (probe.h) */
+    bool echoing, probing;
     uint64_t fetched_bytes; /* as last told */
     struct progress progress;
     char coordinator[LIMIT_ADDRESS + 16];
@@ -131,6 +133,19 @@ static void send_report(struct worker *w)
     tell(w, &m);
     say(w, "measured: memory %.1f GB/s, link %.0f MB/s",
         w->report.read_bytes_per_s / 1e9, w->report.link_bytes_per_s / 1e6);
+}
+
+/* What was measured now, beside what was before. */
+static void add_report(struct worker *w, const struct wire_report *r)
+{
+    struct wire_report *all = &w->report;
+    const uint32_t room = LIMIT_RATES - all->n_rates;
+    const uint32_t n = r->n_rates < room ? r->n_rates : room;
+    memcpy(all->rates + all->n_rates, r->rates, n * sizeof *r->rates);
+    all->n_rates += n;
+    all->read_bytes_per_s = r->read_bytes_per_s;
+    echo_report(&w->echo, all);
+    w->probed |= w->wanted;
 }
 
 /* ----------------------------------------------------------- assigned */
@@ -251,7 +266,7 @@ static void on_bulk(void *arg, struct net_socket *s,
 static void begin_probe(struct worker *w)
 {
     w->echoing = false;
-    w->probing = exec_probe(w->exec);
+    w->probing = exec_probe(w->exec, w->wanted & ~w->probed);
     if (!w->probing) say(w, "no memory left to measure with");
 }
 
@@ -397,11 +412,8 @@ static void note_control(struct worker *w, const struct exec_out *out,
         return;
     }
     if (m.kind == WIRE_REPORT) {
-        struct echo echo = w->echo;
-        w->report = m.report;
-        echo_report(&echo, &w->report);
+        add_report(w, &m.report);
         w->probing = false;
-        w->probed = true;
         send_report(w);
         return; /* with the link's figures, in place of the other */
     }
@@ -513,11 +525,13 @@ static void on_refuse(struct worker *w, const struct wire_failure *m)
     uv_stop(&w->loop);
 }
 
-static void on_probe(struct worker *w)
+static void on_probe(struct worker *w, const struct wire_probe *p)
 {
     uint32_t bytes;
     if (w->link.state != LINK_MEMBER || w->echoing || w->probing) return;
-    if (w->probed) { /* this machine has not changed */
+    w->wanted = probe_types(p);
+    /* a type that could not be measured is not tried again either */
+    if ((w->wanted & ~w->probed) == 0) { /* this machine has not changed */
         send_report(w);
         return;
     }
@@ -546,7 +560,7 @@ static void on_control(void *arg, struct net_socket *s,
     else if (m.kind == WIRE_REFUSE)
         on_refuse(w, &m.failure);
     else if (m.kind == WIRE_PROBE)
-        on_probe(w);
+        on_probe(w, &m.probe);
     else if (m.kind == WIRE_ASSIGN)
         on_assign(w, &m.assign);
     else if (m.kind == WIRE_HEARTBEAT && w->link.state == LINK_LEAVING &&

@@ -146,12 +146,25 @@ static bool make_buffers(struct probe *p)
     return p->data && p->x && p->act && p->y && p->scratch;
 }
 
-void probe_measure(const struct shard_options *o, struct wire_report *report)
+uint32_t probe_types(const struct wire_probe *p)
+{
+    uint32_t types = 0;
+    for (uint32_t t = 0; t < QUANT_TYPE_END; t++) {
+        bool wanted = p->n_types == 0;
+        for (uint32_t i = 0; i < p->n_types; i++) {
+            wanted = wanted || p->types[i] == t;
+        }
+        if (wanted && quant_info((enum quant_type)t)) types |= 1u << t;
+    }
+    return types;
+}
+
+void probe_measure(const struct shard_options *o, uint32_t types,
+                   struct wire_report *report)
 {
     struct probe p = {.o = o, .bytes = PROBE_BYTES};
     struct rng rng = {1};
     report->read_bytes_per_s = 0;
-    report->n_rates = 0;
     if (o->memory_max != 0 && o->memory_max / MEMORY_SHARE < p.bytes) {
         p.bytes = (size_t)(o->memory_max / MEMORY_SHARE) / 64 * 64;
     }
@@ -165,7 +178,7 @@ void probe_measure(const struct shard_options *o, struct wire_report *report)
             bandwidth_read(p.pool, p.data, p.bytes, READ_TIMES);
         for (uint32_t t = 0;
              t < QUANT_TYPE_END && report->n_rates < LIMIT_RATES; t++) {
-            if (quant_info(t)) measure_type(&p, (enum quant_type)t, report);
+            if (types >> t & 1) measure_type(&p, (enum quant_type)t, report);
         }
     }
     mem_free(p.data);

@@ -19,21 +19,14 @@
 #include <string.h>
 
 #include "tests/lib/conform.h"
+#include "tests/lib/conform_list.h"
 #include "tests/lib/temp.h"
 
-#define CASES_MAX      80
-#define NAME_MAX_BYTES 48
-#define POSITIONS_MIN  64
-#define MARGIN_MIN     0.02 /* of routers; no position is under it */
-#define TOP_MIN        64
+#define POSITIONS_MIN 64
+#define MARGIN_MIN    0.02 /* of routers; no position is under it */
+#define TOP_MIN       64
 
-struct conform_case {
-    char name[NAME_MAX_BYTES]; /* FAMILY-TYPE */
-    double floor;              /* of the bound on the mean KL divergence */
-};
-
-static struct conform_case cases[CASES_MAX];
-static size_t n_cases;
+static struct conform_list list;
 static struct error err;
 static char dir[TEMP_PATH_BYTES];
 static char model_path[TEMP_PATH_BYTES + 16];
@@ -59,65 +52,11 @@ static int remove_dir(void **state)
 
 /* ------------------------------------------------------------- cases */
 
-/* Rounding alone for F32.  Beside F16 weights llama.cpp rounds activations
- * to f16; beside BF16 to bf16, whose 8 bits are as coarse as a quantized
- * activation's, so BF16 is counted there. */
-static double floor_of(const char *type)
-{
-    if (strcmp(type, "F32") == 0) return 1e-6;
-    return strcmp(type, "F16") == 0 ? 1e-5 : 1e-3;
-}
-
-static bool add_cases(const char *family, char *types)
-{
-    char *save = NULL;
-    for (char *t = strtok_r(types, ",", &save); t;
-         t = strtok_r(NULL, ",", &save)) {
-        if (n_cases == CASES_MAX) return false;
-        struct conform_case *c = &cases[n_cases++];
-        c->floor = floor_of(t);
-        const int n = snprintf(c->name, sizeof c->name, "%s-%s", family, t);
-        if (n < 0 || (size_t)n >= sizeof c->name) return false;
-        for (char *p = c->name; *p; p++) *p = (char)tolower((unsigned char)*p);
-    }
-    return true;
-}
-
-static bool read_list(void)
-{
-    FILE *f = fopen("tests/golden/conformance.list", "r");
-    char line[1024];
-    bool ok = f != NULL;
-    while (ok && fgets(line, sizeof line, f)) {
-        if (line[0] == '#' || line[0] == '\n') continue;
-        /* family, preset, types, ... */
-        char *save = NULL;
-        const char *family = strtok_r(line, " \t\n", &save);
-        (void)strtok_r(NULL, " \t\n", &save);
-        char *types = strtok_r(NULL, " \t\n", &save);
-        ok = family && types && add_cases(family, types);
-    }
-    if (f) fclose(f);
-    return ok;
-}
-
 /* The record, and its model at model_path. */
 static struct oracle_file load(const char *name)
 {
-    const char *records = getenv("POTLUCK_CONFORMANCE");
-    char path[512];
     struct oracle_file f;
-    snprintf(path, sizeof path, "%s/%s.json",
-             records ? records : "tests/golden/oracle", name);
-    assert_ok(oracle_load(&f, path, &err));
-    assert_ok(gen_model_write(&f.recipe, model_path, &err));
-    uint64_t hash;
-    assert_ok(gen_file_hash(model_path, &hash, &err));
-    if (hash != f.hash) {
-        fail_msg("%s: the generator makes another file than was recorded "
-                 "(run tests/golden/record_conformance.sh)",
-                 name);
-    }
+    assert_ok(conform_load(&f, name, model_path, &err));
     return f;
 }
 
@@ -165,7 +104,8 @@ static void test_case(void **state)
     struct conform got;
     const double bound = bound_of(c, &f);
     assert_worth(&f);
-    assert_ok(conform_run(&got, model_path, &f.runs[0], NULL, &err));
+    assert_ok(conform_run(&got, model_path, f.recipe.n_vocab, &f.runs[0], NULL,
+                          &err));
     print_message("%s: KL mean %.2e, max %.2e over %u; llama.cpp's own %.2e, "
                   "bound %.1e\n",
                   c->name, got.mean_kl, got.max_kl, got.n, f.own_kl, bound);
@@ -178,16 +118,6 @@ static void test_case(void **state)
     oracle_fini(&f);
 }
 
-static bool has_case(const char *family, const char *type)
-{
-    char name[NAME_MAX_BYTES];
-    snprintf(name, sizeof name, "%s-%s", family, type);
-    for (size_t i = 0; i < n_cases; i++) {
-        if (strcmp(cases[i].name, name) == 0) return true;
-    }
-    return false;
-}
-
 static void test_all_covered(void **state)
 {
     (void)state;
@@ -197,19 +127,20 @@ static void test_all_covered(void **state)
                                         "q4_0", "q4_k", "q6_k"};
     for (size_t i = 0; i < COUNT_OF(families); i++) {
         for (size_t j = 0; j < COUNT_OF(types); j++) {
-            if (!has_case(families[i], types[j])) {
+            if (!conform_list_has(&list, families[i], types[j])) {
                 fail_msg("no case %s-%s", families[i], types[j]);
             }
         }
     }
     for (int t = 0; t < QUANT_TYPE_END; t++) {
         const char *name = quant_name((enum quant_type)t);
-        char lower[NAME_MAX_BYTES] = "";
+        char lower[CONFORM_NAME_BYTES] = "";
         if (!name || quant_row_bytes((enum quant_type)t, 256) == 0) continue;
         for (size_t i = 0; name[i] && i + 1 < sizeof lower; i++) {
             lower[i] = (char)tolower((unsigned char)name[i]);
         }
-        if (!has_case("llama", lower)) fail_msg("no case llama-%s", lower);
+        if (!conform_list_has(&list, "llama", lower))
+            fail_msg("no case llama-%s", lower);
     }
 }
 
@@ -401,9 +332,9 @@ static void put_mistake(const struct mistake *m, double kl)
 static void test_mistakes(void **state)
 {
     const char *family = *state;
-    char name[NAME_MAX_BYTES];
+    char name[CONFORM_NAME_BYTES];
     snprintf(name, sizeof name, "%s-f32", family);
-    const struct conform_case c = {.floor = floor_of("F32")};
+    const struct conform_case c = {.floor = conform_floor("F32")};
     struct oracle_file f = load(name);
     const double bound = bound_of(&c, &f);
     uint32_t n_missed = 0;
@@ -411,7 +342,8 @@ static void test_mistakes(void **state)
         const struct mistake *m = &mistakes[i];
         struct conform got;
         if (strcmp(m->family, family) != 0) continue;
-        assert_ok(conform_run(&got, model_path, &f.runs[0], m->change, &err));
+        assert_ok(conform_run(&got, model_path, f.recipe.n_vocab, &f.runs[0],
+                              m->change, &err));
         const bool missed = !(got.mean_kl > 10 * bound);
         print_message("%s, %s: KL mean %.2e%s\n", name, m->name, got.mean_kl,
                       missed ? ": NOT NOTICED" : "");
@@ -427,18 +359,18 @@ int main(void)
     static const char *const families[] = {"llama",  "mixtral", "biased",
                                            "gemma2", "qwen2",   "yarn",
                                            "qwen3",  "qwen3moe"};
-    static struct CMUnitTest tests[CASES_MAX + COUNT_OF(families) + 1];
-    static char names[COUNT_OF(families)][NAME_MAX_BYTES];
+    static struct CMUnitTest tests[CONFORM_CASES_MAX + COUNT_OF(families) + 1];
+    static char names[COUNT_OF(families)][CONFORM_NAME_BYTES];
     size_t n = 0;
-    if (!read_list()) {
+    if (!conform_list_read(&list)) {
         fprintf(stderr, "conformance.list: cannot be read, or too long\n");
         return 1;
     }
     tests[n++] = (struct CMUnitTest)cmocka_unit_test(test_all_covered);
-    for (size_t i = 0; i < n_cases; i++) {
-        tests[n++] = (struct CMUnitTest){.name = cases[i].name,
+    for (size_t i = 0; i < list.n; i++) {
+        tests[n++] = (struct CMUnitTest){.name = list.cases[i].name,
                                          .test_func = test_case,
-                                         .initial_state = &cases[i]};
+                                         .initial_state = &list.cases[i]};
     }
     for (size_t i = 0; i < COUNT_OF(families); i++) {
         snprintf(names[i], sizeof names[i], "%s mistakes", families[i]);

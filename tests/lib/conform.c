@@ -3,7 +3,6 @@
 #include <math.h>
 
 #include "common/mem.h"
-#include "engine/runner.h"
 
 /* p ln(p / q) - p + q: the sum over everything is the KL divergence, and no
  * term is negative, so that the record's six digits cannot cancel. */
@@ -20,23 +19,43 @@ static double log_sum_exp(const float *logits, uint32_t n, double max)
     return max + log(sum);
 }
 
+double conform_between(const struct oracle_row *p, const struct oracle_row *q)
+{
+    double kl = term(p->rest, q->rest);
+    for (uint32_t i = 0; i < p->n; i++) {
+        kl += term(p->top[i].logprob, q->top[i].logprob);
+    }
+    return isfinite(kl) ? kl : INFINITY;
+}
+
+bool conform_row(struct oracle_row *out, const struct oracle_row *like,
+                 const float *logits, uint32_t n_vocab)
+{
+    double max = -INFINITY, sum = 0;
+    for (uint32_t i = 0; i < n_vocab; i++) max = fmax(max, (double)logits[i]);
+    const double lse = log_sum_exp(logits, n_vocab, max);
+    for (uint32_t i = 0; i < like->n; i++) {
+        const uint32_t id = like->top[i].id;
+        if (id >= n_vocab) return false;
+        const double ln = (double)logits[id] - lse;
+        out->top[i] = (struct oracle_entry){id, ln};
+        sum += exp(ln);
+    }
+    out->n = like->n;
+    /* What is left is above the rounding of the sum: tests ask for it. */
+    out->rest = log(1 - sum > 1e-12 ? 1 - sum : 1e-12);
+    return true;
+}
+
 double conform_kl(const struct oracle_row *row, const float *logits,
                   uint32_t n_vocab)
 {
-    double max = -INFINITY;
-    for (uint32_t i = 0; i < n_vocab; i++) max = fmax(max, (double)logits[i]);
-    const double lse = log_sum_exp(logits, n_vocab, max);
-    double kl = 0, ours = 0;
-    for (uint32_t i = 0; i < row->n; i++) {
-        if (row->top[i].id >= n_vocab) return INFINITY;
-        const double ln_q = (double)logits[row->top[i].id] - lse;
-        ours += exp(ln_q);
-        kl += term(row->top[i].logprob, ln_q);
+    struct oracle_entry top[CONFORM_TOP_MAX];
+    struct oracle_row ours = {.top = top};
+    if (row->n > CONFORM_TOP_MAX || !conform_row(&ours, row, logits, n_vocab)) {
+        return INFINITY;
     }
-    /* What is left is above the rounding of the sum: tests ask for it. */
-    const double rest = 1 - ours > 1e-12 ? 1 - ours : 1e-12;
-    kl += term(row->rest, log(rest));
-    return isfinite(kl) ? kl : INFINITY;
+    return conform_between(row, &ours);
 }
 
 struct measuring {
@@ -84,12 +103,11 @@ static enum status open_changed(struct runner *r, const char *path,
     return st;
 }
 
-enum status conform_run(struct conform *out, const char *model_path,
-                        const struct oracle *o, conform_change *change,
-                        struct error *err)
+enum status conform_rows(const char *model_path, const struct oracle *o,
+                         conform_change *change, runner_row_fn *row, void *arg,
+                         struct error *err)
 {
     struct runner r = {0};
-    struct conform c = {0};
     int32_t *tokens = mem_zalloc_array(o->n_tokens, sizeof *tokens);
     if (!tokens) return error_set(err, ST_NO_MEMORY, "%u tokens", o->n_tokens);
     for (uint32_t i = 0; i < o->n_tokens; i++) {
@@ -97,12 +115,21 @@ enum status conform_run(struct conform *out, const char *model_path,
     }
     enum status st = open_changed(&r, model_path, change, err);
     if (st == ST_OK) {
-        const struct measuring m = {o, r.model.n_vocab, &c};
-        st = runner_feed(&r, 1, tokens, o->n_tokens, true, measure_row,
-                         (void *)&m, err);
+        st = runner_feed(&r, 1, tokens, o->n_tokens, true, row, arg, err);
     }
     runner_close(&r);
     mem_free(tokens);
+    return st;
+}
+
+enum status conform_run(struct conform *out, const char *model_path,
+                        uint32_t n_vocab, const struct oracle *o,
+                        conform_change *change, struct error *err)
+{
+    struct conform c = {0};
+    struct measuring m = {o, n_vocab, &c};
+    const enum status st =
+        conform_rows(model_path, o, change, measure_row, &m, err);
     if (st == ST_OK) *out = c;
     return st;
 }

@@ -269,6 +269,33 @@ void lan_wait_state(struct lan *r, const char *state)
     lan_wait_nodes(r, UINT32_MAX, state);
 }
 
+static json_int_t epoch_of(struct lan *r)
+{
+    json_t *j = lan_status(r);
+    const json_int_t epoch = json_integer_value(json_object_get(j, "epoch"));
+    json_decref(j);
+    return epoch;
+}
+
+void lan_write_plan(struct lan *r, const json_t *plan)
+{
+    const char *to = lan_path(r, "plan.json"), *now = lan_path(r, "new.json");
+    assert_int_equal(json_dump_file(plan, now, 0), 0);
+    assert_int_equal(rename(now, to), 0);
+}
+
+void lan_replan(struct lan *r, const json_t *plan)
+{
+    const json_int_t before = epoch_of(r);
+    lan_write_plan(r, plan);
+    kill(r->coordinator, SIGHUP);
+    for (uint64_t end = clock_now_ns() + DEADLINE_S * UINT64_C(1000000000);
+         epoch_of(r) == before;) {
+        if (clock_now_ns() > end) give_up(r, "another plan");
+    }
+    lan_wait_state(r, "serving");
+}
+
 typedef bool status_fn(const json_t *status, const void *arg);
 
 static void wait_status(struct lan *r, status_fn *right, const void *arg,
@@ -404,26 +431,49 @@ void lan_kill_coordinator(struct lan *r)
     stop(&r->coordinator, SIGKILL);
 }
 
-void lan_end(struct lan *r)
+/* Whether all workers have ended, within so many naps; *bad: an exit code. */
+static bool reap(struct lan *r, uint32_t naps, int *bad)
 {
-    for (uint32_t i = 0; i < LAN_WORKERS; i++) {
-        if (r->workers[i] == 0) continue;
-        kill(r->workers[i], SIGCONT);
-        kill(r->workers[i], SIGTERM);
-    }
-    const int code = lan_stop_coordinator(r);
-    int bad = 0;
-    for (uint32_t i = 0; i < LAN_WORKERS; i++) {
-        if (r->workers[i] == 0) continue;
-        kill(r->workers[i], SIGTERM); /* the second one: at once */
-        const int c = ended(r->workers[i]);
-        if (c != 0) {
+    for (;; naps--) {
+        bool all = true;
+        for (uint32_t i = 0; i < LAN_WORKERS; i++) {
+            int status;
+            if (r->workers[i] == 0) continue;
+            if (waitpid(r->workers[i], &status, WNOHANG) != r->workers[i]) {
+                all = false;
+                continue;
+            }
+            r->workers[i] = 0;
+            if (WIFEXITED(status) && WEXITSTATUS(status) == 0) continue;
             char who[16];
             snprintf(who, sizeof who, "pc-%u", i);
             show_log(r, who);
-            bad = c;
+            *bad = WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
         }
+        if (all || naps == 0) return all;
+        nap();
     }
+}
+
+static void signal_workers(struct lan *r, int number)
+{
+    for (uint32_t i = 0; i < LAN_WORKERS; i++) {
+        if (r->workers[i] != 0) kill(r->workers[i], number);
+    }
+}
+
+/* Workers first: what they say last finds the coordinator, so that none
+ * lingers for it.  To leave at once takes two signals, which must not arrive
+ * as one. */
+void lan_end(struct lan *r)
+{
+    int bad = 0;
+    signal_workers(r, SIGCONT);
+    signal_workers(r, SIGTERM);
+    if (!reap(r, 1, &bad)) signal_workers(r, SIGTERM);
+    if (!reap(r, 100, &bad)) signal_workers(r, SIGTERM);
+    const int code = lan_stop_coordinator(r);
+    if (!reap(r, DEADLINE_S * 50, &bad)) give_up(r, "the end of the workers");
     if (code != 0) show_log(r, "coordinator");
     assert_int_equal(code, 0);
     assert_int_equal(bad, 0);

@@ -47,6 +47,11 @@ void lan_wait_state(struct lan *r, const char *state);
 /* ... and so many nodes. */
 void lan_wait_nodes(struct lan *r, uint32_t n, const char *state);
 json_t *lan_status(struct lan *r); /* NULL: it does not answer */
+/* The plan that `--plan DIR/plan.json` reads, all or nothing: the coordinator
+ * may be reading. */
+void lan_write_plan(struct lan *r, const json_t *plan);
+/* A running coordinator reads it anew (SIGHUP); until it serves by it. */
+void lan_replan(struct lan *r, const json_t *plan);
 /* Until it serves and pc-<i> holds a part of the model, or none. */
 void lan_wait_used(struct lan *r, uint32_t i, bool used);
 /* Until no prompt waits or runs, and every page of the key/value cache is

@@ -11,6 +11,7 @@
 struct tensor {
     float *w; /* [rows][k] */
     uint64_t k, rows;
+    uint32_t block; /* values that share a scale; 1: not quantized */
 };
 
 struct layer {
@@ -33,8 +34,10 @@ struct naive {
     double embed_scale, query_scale;
     struct tensor embd, output_norm, head, factors; /* head.w NULL: tied */
     struct layer *layers;
+    enum naive_rounding rounding;
     /* one position */
-    double *x, *h, *q, *att, *gate, *up, *y, *score;
+    double *x, *h, *q, *att, *gate, *up, *y, *score, *logits;
+    double *rounded; /* as long as the longest factor of a product */
 };
 
 /* ---------------------------------------------------------- loading */
@@ -75,7 +78,7 @@ static enum status load(const struct gguf *g, const struct want *want,
         mem_free(w);
         return st;
     }
-    *want->to = (struct tensor){w, k, rows};
+    *want->to = (struct tensor){w, k, rows, quant_info(t->type)->block};
     return ST_OK;
 }
 
@@ -269,12 +272,20 @@ static enum status load_all(struct naive *n, const struct gguf *g,
     if (st != ST_OK) return st;
     n->n_vocab = (uint32_t)n->embd.rows;
     const size_t n_q = (size_t)n->n_head * n->head_dim;
+    const size_t longest = n_q > n->n_embd ? n_q : n->n_embd;
     const struct {
         double **to;
         size_t len;
-    } list[] = {{&n->x, n->n_embd}, {&n->h, n->n_embd},   {&n->q, n_q},
-                {&n->att, n_q},     {&n->gate, n->n_ff},  {&n->up, n->n_ff},
-                {&n->y, n->n_embd}, {&n->score, n->n_ctx}};
+    } list[] = {{&n->x, n->n_embd},
+                {&n->h, n->n_embd},
+                {&n->q, n_q},
+                {&n->att, n_q},
+                {&n->gate, n->n_ff},
+                {&n->up, n->n_ff},
+                {&n->y, n->n_embd},
+                {&n->score, n->n_ctx},
+                {&n->logits, n->n_vocab},
+                {&n->rounded, longest > n->n_ff ? longest : n->n_ff}};
     for (size_t i = 0; i < COUNT_OF(list); i++) {
         *list[i].to = mem_zalloc_array(list[i].len, sizeof(double));
         if (!*list[i].to) return error_set(err, ST_NO_MEMORY, "vectors");
@@ -324,8 +335,14 @@ void naive_free(struct naive *n)
                          n->h,      n->q,
                          n->att,    n->gate,
                          n->up,     n->y,
-                         n->score,  n};
+                         n->score,  n->rounded,
+                         n->logits, n};
     for (size_t j = 0; j < COUNT_OF(all); j++) mem_free(all[j]);
+}
+
+void naive_round(struct naive *n, enum naive_rounding rounding)
+{
+    n->rounding = rounding;
 }
 
 uint32_t naive_n_vocab(const struct naive *n)
@@ -335,11 +352,38 @@ uint32_t naive_n_vocab(const struct naive *n)
 
 /* ---------------------------------------------------------- forward */
 
-/* y = W x for n rows from `first` on. */
-static void product(const struct tensor *t, uint64_t first, uint64_t n,
-                    const double *x, double *y)
+static double through_f16(double x)
 {
-    for (uint64_t r = 0; r < n; r++) {
+    return (double)f16_to_f32(f32_to_f16((float)x));
+}
+
+/* NUMERICS 3, in doubles where that is not what makes the difference. */
+static void round_blocks(const double *x, uint64_t k, uint32_t block,
+                         enum naive_rounding rounding, double *y)
+{
+    for (uint64_t from = 0; from < k; from += block) {
+        const uint64_t end = k - from < block ? k : from + block;
+        double amax = 0;
+        for (uint64_t i = from; i < end; i++) amax = fmax(amax, fabs(x[i]));
+        const double d = amax / 127;
+        const double kept = rounding == NAIVE_BLOCKS_F16 && block == 32
+                                ? through_f16(d)
+                                : (double)(float)d;
+        for (uint64_t i = from; i < end; i++) {
+            y[i] = d > 0 ? kept * rint(x[i] / d) : 0;
+        }
+    }
+}
+
+/* y = W x for m rows from `first` on. */
+static void product(const struct naive *n, const struct tensor *t,
+                    uint64_t first, uint64_t m, const double *x, double *y)
+{
+    if (n->rounding != NAIVE_EXACT && t->block > 1) {
+        round_blocks(x, t->k, t->block, n->rounding, n->rounded);
+        x = n->rounded;
+    }
+    for (uint64_t r = 0; r < m; r++) {
         const float *w = t->w + (first + r) * t->k;
         double sum = 0;
         for (uint64_t i = 0; i < t->k; i++) sum += (double)w[i] * x[i];
@@ -444,9 +488,9 @@ static void attention(struct naive *n, const struct layer *l, uint32_t pos,
 {
     const uint32_t d = n->head_dim, n_kv = n->n_head_kv * d;
     double *const k = l->keys + (size_t)pos * n_kv;
-    product(&l->q, 0, l->q.rows, n->h, n->q);
-    product(&l->k, 0, n_kv, n->h, k);
-    product(&l->v, 0, n_kv, n->h, l->values + (size_t)pos * n_kv);
+    product(n, &l->q, 0, l->q.rows, n->h, n->q);
+    product(n, &l->k, 0, n_kv, n->h, k);
+    product(n, &l->v, 0, n_kv, n->h, l->values + (size_t)pos * n_kv);
     bias(&l->q_bias, n->q);
     bias(&l->k_bias, k);
     bias(&l->v_bias, l->values + (size_t)pos * n_kv);
@@ -464,15 +508,10 @@ static void attention(struct naive *n, const struct layer *l, uint32_t pos,
             attend(n, l, pos, h, g);
         }
     }
-    product(&l->o, 0, n->n_embd, n->att, n->y);
+    product(n, &l->o, 0, n->n_embd, n->att, n->y);
     bias(&l->o_bias, n->y);
     if (l->attn_post.w) rmsnorm(n, n->y, &l->attn_post, n->y);
     for (uint32_t i = 0; i < n->n_embd; i++) n->x[i] += n->y[i];
-}
-
-static double through_f16(double x)
-{
-    return (double)f16_to_f32(f32_to_f16((float)x));
 }
 
 /* SiLU, or GELU in its tanh form, rounded as llama.cpp's table is. */
@@ -491,14 +530,14 @@ static void feed_forward(struct naive *n, const struct layer *l, uint32_t index,
                          double weight)
 {
     const uint64_t ff = (uint64_t)index * n->n_ff;
-    product(&l->gate, ff, n->n_ff, n->h, n->gate);
-    product(&l->up, ff, n->n_ff, n->h, n->up);
+    product(n, &l->gate, ff, n->n_ff, n->h, n->gate);
+    product(n, &l->up, ff, n->n_ff, n->h, n->up);
     bias(&l->gate_bias, n->gate);
     bias(&l->up_bias, n->up);
     for (uint32_t i = 0; i < n->n_ff; i++) {
         n->gate[i] = activation(n, n->gate[i]) * n->up[i];
     }
-    product(&l->down, (uint64_t)index * n->n_embd, n->n_embd, n->gate, n->y);
+    product(n, &l->down, (uint64_t)index * n->n_embd, n->n_embd, n->gate, n->y);
     bias(&l->down_bias, n->y);
     if (l->ffn_post.w) rmsnorm(n, n->y, &l->ffn_post, n->y);
     for (uint32_t i = 0; i < n->n_embd; i++) n->x[i] += weight * n->y[i];
@@ -510,7 +549,7 @@ static double experts(struct naive *n, const struct layer *l,
 {
     double p[EXPERTS_MAX], first = 0, sum = 0, last = 0;
     uint32_t chosen[EXPERTS_MAX] = {0};
-    product(&l->router, 0, n->n_expert, n->h, p);
+    product(n, &l->router, 0, n->n_expert, n->h, p);
     softmax(p, n->n_expert);
     double weight[EXPERTS_MAX] = {0};
     for (uint32_t j = 0; j <= n->n_expert_used; j++) {
@@ -559,10 +598,9 @@ void naive_eval(struct naive *n, uint32_t pos, uint32_t token,
     }
     rmsnorm(n, n->x, &n->output_norm, n->h);
     const struct tensor *head = n->head.w ? &n->head : &n->embd;
+    product(n, head, 0, n->n_vocab, n->h, n->logits);
     for (uint32_t v = 0; v < n->n_vocab; v++) {
-        double logit;
-        product(head, v, 1, n->h, &logit);
-        logits[v] = (float)capped(logit, n->final_cap);
+        logits[v] = (float)capped(n->logits[v], n->final_cap);
     }
     if (margin) *margin = least;
 }

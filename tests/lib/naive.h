@@ -5,7 +5,8 @@
  * It shares no arithmetic with the engine and shows no care for speed: a
  * second opinion between the engine and llama.cpp, a way to look inside
  * (router margins), and a way to be wrong on purpose, to show that recorded
- * answers notice.  Weights are dequantized; activations never quantized. */
+ * answers notice.  Weights are dequantized; activations are not quantized,
+ * unless one asks for it to see what that does. */
 #ifndef TESTS_LIB_NAIVE_H
 #define TESTS_LIB_NAIVE_H
 
@@ -20,12 +21,23 @@ enum naive_mistake {
     NAIVE_HALF_ROPE     /* pairs (i, i + n/2) instead of (2i, 2i + 1)    */
 };
 
+/* What becomes of the vector that a quantized matrix is multiplied with. */
+enum naive_rounding {
+    NAIVE_EXACT,      /* nothing                                          */
+    NAIVE_BLOCKS,     /* 8 bits a value, an f32 scale a block (NUMERICS 3) */
+    NAIVE_BLOCKS_F16, /* the scale of 32-blocks in f16, as in llama.cpp    */
+    NAIVE_ROUNDING_END
+};
+
 struct naive;
 
 /* n_ctx: positions to keep.  ST_UNSUPPORTED: unknown types. */
 NODISCARD enum status naive_create(struct naive **out, const struct gguf *g,
                                    uint32_t n_ctx, struct error *err);
 void naive_free(struct naive *n); /* NULL allowed */
+
+/* From the next naive_eval on; NAIVE_EXACT until then. */
+void naive_round(struct naive *n, enum naive_rounding rounding);
 
 uint32_t naive_n_vocab(const struct naive *n);
 

@@ -81,6 +81,16 @@ static void welcome(struct wire_welcome *w, enum wire_sample_size size)
     w->bulk_port = size == SAMPLE_EXTREME ? 65535 : 7423;
 }
 
+static void probe(struct wire_probe *p, enum wire_sample_size size)
+{
+    if (size == SAMPLE_LEAST) return;
+    p->n_types = size == SAMPLE_EXTREME ? LIMIT_RATES : 2;
+    for (uint32_t i = 0; i < p->n_types; i++) {
+        p->types[i] =
+            size == SAMPLE_EXTREME ? QUANT_TYPE_END - 1 : i * QUANT_Q4_K;
+    }
+}
+
 static void report(struct wire_report *r, enum wire_sample_size size)
 {
     if (size == SAMPLE_LEAST) return;
@@ -327,7 +337,7 @@ static void small(struct wire_message *m, enum wire_sample_size size)
         m->echo.reply_bytes =
             size == SAMPLE_EXTREME ? LIMIT_CELL_BYTES : (uint32_t)size * 4096;
         break;
-    default: /* Bye, Drain, Probe */
+    default: /* Bye, Drain */
         break;
     }
 }
@@ -362,6 +372,9 @@ void wire_sample_message(struct wire_message *m, enum wire_kind kind,
         break;
     case WIRE_WELCOME:
         welcome(&m->welcome, size);
+        break;
+    case WIRE_PROBE:
+        probe(&m->probe, size);
         break;
     case WIRE_REPORT:
         report(&m->report, size);

@@ -6,7 +6,6 @@
 #include <setjmp.h>
 #include <cmocka.h>
 
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -114,7 +113,7 @@ static json_t *layer_experts(const struct cut *c, struct rng *rng, uint32_t n,
     return layer;
 }
 
-static void write_plan(struct pool *p, const struct cut *c, struct rng *rng)
+static json_t *plan_of(struct pool *p, const struct cut *c, struct rng *rng)
 {
     json_t *layers = json_array(), *experts = json_object();
     for (uint32_t i = 0, first = 0; i < p->n_workers; i++) {
@@ -137,26 +136,14 @@ static void write_plan(struct pool *p, const struct cut *c, struct rng *rng)
         json_object_set_new(plan, "embed", name_of((uint32_t)c->embed));
     }
     if (c->head) json_object_set_new(plan, "head", name_of((uint32_t)c->head));
-    /* all or nothing: the coordinator may be reading */
-    assert_int_equal(json_dump_file(plan, lan_path(&p->rig, "new.json"), 0), 0);
-    assert_int_equal(
-        rename(lan_path(&p->rig, "new.json"), lan_path(&p->rig, "plan.json")),
-        0);
-    json_decref(plan);
-}
-
-static json_int_t epoch_of(struct pool *p)
-{
-    json_t *j = lan_status(&p->rig);
-    const json_int_t epoch = json_integer_value(json_object_get(j, "epoch"));
-    json_decref(j);
-    return epoch;
+    return plan;
 }
 
 static void apply(struct pool *p, const struct cut *c, struct rng *rng)
 {
-    write_plan(p, c, rng);
+    json_t *plan = plan_of(p, c, rng);
     if (p->rig.coordinator == 0) {
+        lan_write_plan(&p->rig, plan);
         char n[16];
         snprintf(n, sizeof n, "%u", p->n_workers);
         lan_serve(&p->rig, p->model,
@@ -164,13 +151,10 @@ static void apply(struct pool *p, const struct cut *c, struct rng *rng)
                                         lan_path(&p->rig, "plan.json"), NULL});
         lan_join_all(&p->rig, p->n_workers);
         lan_wait_state(&p->rig, "serving");
-        return;
+    } else {
+        lan_replan(&p->rig, plan);
     }
-    const json_int_t before = epoch_of(p);
-    kill(p->rig.coordinator, SIGHUP);
-    while (epoch_of(p) == before) {
-    }
-    lan_wait_state(&p->rig, "serving");
+    json_decref(plan);
 }
 
 /* ------------------------------------------------------------ the proof */

@@ -102,6 +102,11 @@ static void prompts_that_do_not_fit(void **state)
                "allows 1 to 100000");
     cli_expect(CLI("local", SMALL, "--memory", "100K", "hi"), 1,
                "more than the limit of 0.10 MiB");
+    /* more than any machine of a test has: said, and nothing is read */
+    cli_model("huge.gguf", "mixtral-8x22b-shape",
+              (const char *const[]){"n_layer=1000", NULL});
+    cli_expect(CLI("local", cli_path("huge.gguf"), "-c", "65536", "hi"), 1,
+               "more than the limit of");
     cli_expect(CLI("local", SMALL, "-s", "be kind", "hi"), 1,
                "no chat template");
 }

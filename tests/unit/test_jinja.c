@@ -81,6 +81,7 @@ static const struct {
      "12« t »x"},
     {"{{ 'a' if in.s == 'a<x>b' else in.s }}", "a"},
     {"{{ in.s * 2 }}{{ in.nothing }}{{ '' ~ in.t[:0] }}", "«a<x>ba<x>b»"},
+    {"{{ ('x' ~ in.s) * 3 }}", "x«a<x>b»x«a<x>b»x«a<x>b»"},
     {"{{ ['b', in.s]|sort|join }}{{ [in.s]|map('upper')|join }}",
      "«a<x>b»b«A<X>B»"},
 };

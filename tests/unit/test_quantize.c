@@ -7,10 +7,12 @@
 #include <cmocka.h>
 
 #include <dirent.h>
+#include <fcntl.h>
 #include <math.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -459,6 +461,56 @@ static void interrupted_leaves_nothing(void **state)
     assert_int_equal(n_files(), before);
 }
 
+static void make_part(const char *suffix)
+{
+    char name[64];
+    snprintf(name, sizeof name, "out.gguf.part-%s", suffix);
+    cli_write(name, "half", 4);
+}
+
+/* What SIGKILL leaves, the next run takes away, and nothing else: no file of a
+ * process that lives, that has a lock, or that has another name. */
+static void killed_is_cleaned_up_later(void **state)
+{
+    (void)state;
+    const uint32_t before = n_files();
+    cli_model("big.gguf", "tiny-dense",
+              (const char *const[]){"n_layer=32", "n_embd=2048", "n_ff=8192",
+                                    "n_head=16", "head_dim=128", "sparse=1",
+                                    NULL});
+    struct outcome out = cli_run_in(
+        (const char *const[]){"timeout", "--foreground", "-sKILL", "0.4", NULL},
+        &(struct command){0},
+        (const char *const[]){"quantize", cli_path("big.gguf"), OUT, "Q2_K",
+                              NULL});
+    assert_int_not_equal(out.code, 0);
+    outcome_fini(&out);
+    assert_int_equal(unlink(cli_path("big.gguf")), 0);
+    assert_int_equal(n_files(), before + 1);
+
+    char mine[32];
+    snprintf(mine, sizeof mine, "%ld-0", (long)getpid());
+    const char *const stay[] = {mine, "999999999-1", "999999999-2x",
+                                "999999999", "-3"};
+    for (size_t i = 0; i < COUNT_OF(stay); i++) make_part(stay[i]);
+    make_part("999999999-0"); /* no such process can be */
+    const int fd = open(cli_path("out.gguf.part-999999999-1"), O_RDONLY);
+    assert_int_equal(flock(fd, LOCK_EX | LOCK_NB), 0);
+    cli_expect(CLI("quantize", DENSE, OUT, "Q8_0"), 0,
+               "out.gguf.part-999999999-0: 4 B that a killed run had left");
+    assert_int_equal(n_files(), before + 1 + COUNT_OF(stay));
+    close(fd);
+    cli_expect(CLI("quantize", DENSE, OUT, "Q8_0", "--force"), 0,
+               "999999999-1: 4 B that a killed run had left: removed");
+    assert_int_equal(n_files(), before + COUNT_OF(stay));
+    for (size_t i = 0; i < COUNT_OF(stay); i++) {
+        char name[64];
+        snprintf(name, sizeof name, "out.gguf.part-%s", stay[i]);
+        if (i != 1) assert_int_equal(unlink(cli_path(name)), 0);
+    }
+    assert_int_equal(unlink(OUT), 0);
+}
+
 static void full_disk_leaves_nothing(void **state)
 {
     (void)state;
@@ -524,6 +576,7 @@ int main(void)
         cmocka_unit_test(refusals),
         cmocka_unit_test(twice_only_if_asked),
         cmocka_unit_test(interrupted_leaves_nothing),
+        cmocka_unit_test(killed_is_cleaned_up_later),
         cmocka_unit_test(full_disk_leaves_nothing),
         cmocka_unit_test(every_failed_allocation),
     };

@@ -228,6 +228,8 @@ static const struct bad {
     { WIRE_WELCOME, "5=600001", SAME, ST_INVALID, "lease" },
     { WIRE_WELCOME, "6=65536", SAME, ST_INVALID, "data port" },
     { WIRE_WELCOME, "7=65536", SAME, ST_INVALID, "bulk port" },
+    { WIRE_PROBE, "1:31", SAME, ST_INVALID, "weight type 31" },
+    { WIRE_PROBE, "1*33", SAME, ST_TOO_LARGE, "32" },
     { WIRE_REPORT, "4:0", SAME, ST_INVALID, "columns of rates" },
     { WIRE_REPORT, "4:0,31", SAME, ST_INVALID, "weight type 31" },
     { WIRE_REPORT, "5^nan,1", SAME, ST_INVALID, "rate" },

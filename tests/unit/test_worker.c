@@ -435,6 +435,32 @@ static void test_joins_and_reports(void **state)
     end(&c);
 }
 
+/* Only what is asked for, and none twice. */
+static void test_measures_what_is_asked(void **state)
+{
+    (void)state;
+    struct coordinator c;
+    struct wire_message probe = {.kind = WIRE_PROBE};
+    begin(&c);
+    start(&c, NULL);
+    wait_for(&c, &c.seen.hellos, 1);
+    send_welcome(&c, 77, 5, 60000);
+    probe.probe = (struct wire_probe){.n_types = 1, .types = {QUANT_Q4_K}};
+    send_on(&c, c.control, &probe, NULL, 0);
+    wait_for(&c, &c.seen.reports, 1);
+    assert_int_equal(c.seen.report.n_rates, 1);
+    const double first = c.seen.report.rates[0].bytes_per_s;
+    probe.probe =
+        (struct wire_probe){.n_types = 2, .types = {QUANT_F32, QUANT_Q4_K}};
+    send_on(&c, c.control, &probe, NULL, 0);
+    wait_for(&c, &c.seen.reports, 2);
+    assert_int_equal(c.seen.report.n_rates, 2);
+    assert_int_equal(c.seen.report.rates[0].type, QUANT_Q4_K);
+    assert_true(c.seen.report.rates[0].bytes_per_s == first);
+    assert_int_equal(c.seen.report.rates[1].type, QUANT_F32);
+    end(&c);
+}
+
 static void test_loads_computes_comes_back_and_leaves(void **state)
 {
     (void)state;
@@ -589,6 +615,7 @@ int main(void)
     signal(SIGPIPE, SIG_IGN);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_joins_and_reports),
+        cmocka_unit_test(test_measures_what_is_asked),
         cmocka_unit_test(test_loads_computes_comes_back_and_leaves),
         cmocka_unit_test(test_says_hello_again_after_silence),
         cmocka_unit_test(test_a_new_assignment_ends_the_one_before),
