@@ -1,16 +1,19 @@
 #!/usr/bin/env python3
 """Trains the demonstration model; stops and resumes where it was.
 
-    train.py CORPUS_DIR VOCAB.json CHECKPOINT_DIR [--steps N] [--minutes M]
+    train.py CORPUS_DIR VOCAB.json CHECKPOINT_DIR [--minutes M] [--stop S]
 
 CORPUS_DIR holds train.jsonl and heldout.jsonl of corpus.py. CHECKPOINT_DIR
-gets last.pt (replaced whole, never half written) and loss.csv. Worker w of
-step s draws its documents from a generator seeded with (seed, s, w), so an
-interrupted run sees the same data as one that was not.
+gets last.pt (replaced whole, never half written) and loss.csv. Portion p of
+step s draws its documents from a generator seeded with (seed, s, p), so an
+interrupted run sees the same data as one that was not. The learning rate
+follows the clock, so that training ends after M minutes however much else the
+machine has to do.
 
 The workers (--workers, one thread each) are processes over the same
-parameters in shared memory. Each computes the gradient of its own tokens;
-then each takes the step of its share of the parameters. Matrices move by Muon
+parameters in shared memory. They take the portions of a step as they come
+and add up the gradients; then each takes the step of its share of the
+parameters. Matrices move by Muon
 (Jordan 2024, kellerjordan.github.io/posts/muon): the momentum made orthogonal
 by five Newton-Schulz iterations; embedding, router and norms by AdamW."""
 import argparse
@@ -91,10 +94,10 @@ class Optimizer:
             p.sub_((m_hat / (v_hat.sqrt() + 1e-10)).view(p.shape), alpha=slow)
 
 
-def rate(step, a):
-    """Linear up, constant, linear down to nothing."""
-    down = (a.steps - step) / (a.steps * a.cooldown)
-    return a.lr * min(1.0, (step + 1) / a.warmup, down)
+def rate(step, seconds, a):
+    """Linear up by steps, constant, linear down to nothing by the clock."""
+    down = (1 - seconds / (60 * a.minutes)) / a.cooldown
+    return a.lr * max(0.0, min(1.0, (step + 1) / a.warmup, down))
 
 
 def save(path, model, state, step, seconds):
@@ -122,11 +125,12 @@ def parse():
     p.add_argument("corpus")
     p.add_argument("vocab")
     p.add_argument("checkpoints")
-    p.add_argument("--steps", type=int, default=4000)
-    p.add_argument("--minutes", type=float, default=1e9,
-                   help="stop (with a checkpoint) after this long")
-    p.add_argument("--tokens", type=int, default=8192,
-                   help="of one step, all workers together")
+    p.add_argument("--minutes", type=float, default=65,
+                   help="of training, all in all")
+    p.add_argument("--stop", type=float, default=1e9,
+                   help="stop now (with a checkpoint) after so many minutes")
+    p.add_argument("--tokens", type=int, default=2048, help="of a portion")
+    p.add_argument("--portions", type=int, default=4, help="of a step")
     p.add_argument("--lr", type=float, default=0.02, help="of Muon")
     p.add_argument("--adam", type=float, default=3e-3, help="rate of AdamW")
     p.add_argument("--momentum", type=float, default=0.95)
@@ -144,39 +148,53 @@ def parse():
 
 def train(worker, a, model, shared, train_docs, test_docs):
     torch.set_num_threads(1)
-    grads, state, barrier, stopping, done = shared
+    grads, state, barrier, now, done = shared
     fast, at = Fast(model), 0
     for p, at in model.places.values():
         p.grad = grads[worker, at:at + p.numel()].view(p.shape)
     optimizer = Optimizer(model, a, worker, state)
     path = os.path.join(a.checkpoints, "last.pt")
     step, seconds = done
+    begin = time.monotonic() - seconds
+    stop = min(60 * a.minutes, seconds + 60 * a.stop)
     if worker == 0:
         log, out = open_log(os.path.join(a.checkpoints, "loss.csv"))
-    begin = time.monotonic() - seconds
-    stop = begin + seconds + 60 * a.minutes
-    while step < a.steps and not stopping.item():
-        rng = random.Random((a.seed * 1000003 + step) * 64 + worker)
-        ids, start, target, w = train_docs.step(a.tokens // a.workers,
-                                                model.c.n_ctx, rng)
+    while True:
+        if worker == 0:
+            seconds = time.monotonic() - begin
+            now.lr.value = -1 if seconds > stop else rate(step, seconds, a)
+            now.next.value = 0
+        barrier.wait()
+        lr = now.lr.value
+        if lr < 0:
+            break
         grads[worker].zero_()
-        total, balance, _ = fast.loss(ids, start, target, w)
-        loss = total / w.sum()
-        ((loss + a.balance * balance) / a.workers).backward()
+        losses = []
+        while True:
+            with now.next.get_lock():
+                portion = now.next.value
+                now.next.value += 1
+            if portion >= a.portions:
+                break
+            rng = random.Random((a.seed * 1000003 + step) * 64 + portion)
+            ids, start, target, w = train_docs.step(a.tokens, model.c.n_ctx,
+                                                    rng)
+            total, balance, _ = fast.loss(ids, start, target, w)
+            loss = total / w.sum()
+            ((loss + a.balance * balance) / a.portions).backward()
+            losses.append((loss.item(), balance.item()))
         barrier.wait()
-        if worker == 0 and time.monotonic() > stop:
-            stopping.fill_(1)  # seen by all after the next barrier
-        optimizer.step(grads, step + 1, rate(step, a))
         step += 1
+        optimizer.step(grads, step, lr)
         barrier.wait()
-        if worker != 0 or (step % 10 != 0 and step != a.steps):
+        if worker != 0 or step % 10 != 0:
             continue
-        seconds = time.monotonic() - begin
-        row = [step, f"{seconds:.0f}", f"{loss.item():.4f}",
-               f"{balance.item():.4f}", f"{rate(step, a):.6f}"]
-        if step % a.every == 0 or step == a.steps:
+        row = [step, f"{time.monotonic() - begin:.0f}"]
+        row += [f"{sum(x) / len(x):.4f}" for x in zip(*losses or [(0, 0)])]
+        row.append(f"{lr:.6f}")
+        if step % a.every == 0:
             row += [f"{x:.4f}" for x in held_out(fast, test_docs)]
-            save(path, model, state, step, seconds)
+            save(path, model, state, step, time.monotonic() - begin)
         out.writerow(row)
         log.flush()
         print(*row, flush=True)
@@ -193,6 +211,15 @@ def open_log(path):
                       "heldout_story", "heldout_fact", "heldout_sum",
                       "least_used_expert", "most_used_expert"])
     return log, out
+
+
+class Now:
+    """What all workers must know of the step: its rate (below 0: the end) and
+    the next portion that nobody has taken."""
+
+    def __init__(self):
+        self.lr = mp.get_context("fork").Value("d", 0.0)
+        self.next = mp.get_context("fork").Value("i", 0)
 
 
 def share_parameters(model):
@@ -236,7 +263,7 @@ def main():
         print(f"resuming after step {done[0]}", flush=True)
     shared = (torch.zeros(a.workers, n).share_memory_(), state,
               mp.get_context("fork").Barrier(a.workers),
-              torch.zeros(1).share_memory_(), done)
+              Now(), done)
     mp.start_processes(train, (a, model, shared, train_docs, test_docs),
                        nprocs=a.workers, start_method="fork")
 
