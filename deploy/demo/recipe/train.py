@@ -125,7 +125,7 @@ def parse():
     p.add_argument("corpus")
     p.add_argument("vocab")
     p.add_argument("checkpoints")
-    p.add_argument("--minutes", type=float, default=65,
+    p.add_argument("--minutes", type=float, default=60,
                    help="of training, all in all")
     p.add_argument("--stop", type=float, default=1e9,
                    help="stop now (with a checkpoint) after so many minutes")
@@ -136,7 +136,7 @@ def parse():
     p.add_argument("--momentum", type=float, default=0.95)
     p.add_argument("--decay", type=float, default=0.1)
     p.add_argument("--warmup", type=int, default=100)
-    p.add_argument("--cooldown", type=float, default=0.6,
+    p.add_argument("--cooldown", type=float, default=0.5,
                    help="share of the steps with a falling rate")
     p.add_argument("--balance", type=float, default=0.02)
     p.add_argument("--seed", type=int, default=1)
