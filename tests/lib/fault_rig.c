@@ -10,24 +10,44 @@
 #include <stdio.h>
 #include <string.h>
 
-#define PROMPT  "Once upon a time" /* goes on for 4,000 tokens */
-#define ROW     4000               /* bytes: 1000 words of vocabulary */
-#define N_SHORT "5"
+static void begin(struct fault_rig *p)
+{
+    cli_expect(CLI("local", p->model, "--raw", "--temp", "0", "-n", p->n_short,
+                   "-t", "1", "--logits", cli_path("want"), "--", p->prompt),
+               0, "");
+    p->logits = cli_read(cli_path("want"));
+    assert_true(p->logits.len > 0 && p->logits.len % p->row_bytes == 0);
+}
 
 void fault_begin(struct fault_rig *p)
 {
-    *p = (struct fault_rig){.n_long = 0};
+    *p = (struct fault_rig){.prompt = "Once upon a time",
+                            .ctx = FAULT_CTX,
+                            .n_short = "5",
+                            .n_most = "4000",
+                            .row_bytes = 1000 * sizeof(float)};
     cli_begin();
     lan_begin(&p->lan);
     cli_model(
         "moe.gguf", "moe-12",
         (const char *const[]){"n_layer=4", "n_ctx=32768", "seed=2", NULL});
     snprintf(p->model, sizeof p->model, "%s", cli_path("moe.gguf"));
-    cli_expect(CLI("local", p->model, "--raw", "--temp", "0", "-n", N_SHORT,
-                   "-t", "1", "--logits", cli_path("want"), "--", PROMPT),
-               0, "");
-    p->logits = cli_read(cli_path("want"));
-    assert_int_equal(p->logits.len, 5 * ROW);
+    begin(p);
+    assert_int_equal(p->logits.len, 5 * p->row_bytes);
+}
+
+void fault_begin_demo(struct fault_rig *p)
+{
+    *p = (struct fault_rig){
+        .prompt = "Once upon a time there was a clever fox named Rusty.",
+        .ctx = "512",
+        .n_short = "60",
+        .n_most = "450",
+        .row_bytes = 3072 * sizeof(float)};
+    cli_begin();
+    lan_begin(&p->lan);
+    snprintf(p->model, sizeof p->model, "%s", FAULT_DEMO);
+    begin(p);
 }
 
 void fault_end(struct fault_rig *p)
@@ -41,7 +61,7 @@ void fault_serve(struct fault_rig *p, uint32_t n, const char *const *more)
 {
     char number[16];
     const char *args[40] = {"--workers", number,    "--ctx",
-                            FAULT_CTX,   "--users", "2"};
+                            p->ctx,      "--users", "2"};
     size_t k = 6;
     snprintf(number, sizeof number, "%u", n);
     for (; more && *more; more++) args[k++] = *more;
@@ -52,8 +72,9 @@ void fault_serve(struct fault_rig *p, uint32_t n, const char *const *more)
 
 void fault_answers(struct fault_rig *p, const char *wait)
 {
-    cli_expect(LAN_RUN(&p->lan, "--raw", "--temp", "0", "-n", N_SHORT, "--wait",
-                       wait, "--logits", cli_path("got"), "--", PROMPT),
+    cli_expect(LAN_RUN(&p->lan, "--raw", "--temp", "0", "-n", p->n_short,
+                       "--wait", wait, "--logits", cli_path("got"), "--",
+                       p->prompt),
                0, "");
     struct buf b = cli_read(cli_path("got"));
     assert_int_equal(b.len, p->logits.len);
@@ -65,11 +86,12 @@ pid_t fault_long(struct fault_rig *p)
 {
     char rows[32];
     snprintf(rows, sizeof rows, "rows-%u", ++p->n_long);
-    const pid_t pid = lan_run_async(
-        &p->lan, "long",
-        (const char *const[]){"--raw", "--temp", "0", "-n", "4000", "--logits",
-                              lan_path(&p->lan, rows), "--", PROMPT, NULL});
-    lan_wait_bytes(&p->lan, rows, 2 * ROW);
+    const pid_t pid =
+        lan_run_async(&p->lan, "long",
+                      (const char *const[]){
+                          "--raw", "--temp", "0", "-n", p->n_most, "--logits",
+                          lan_path(&p->lan, rows), "--", p->prompt, NULL});
+    lan_wait_bytes(&p->lan, rows, 2 * p->row_bytes);
     return pid;
 }
 
@@ -93,8 +115,8 @@ pid_t fault_medium(struct fault_rig *p, const char *name, const char *n)
     const pid_t pid = lan_run_async(
         &p->lan, out,
         (const char *const[]){"--raw", "--temp", "0", "-n", n, "--logits",
-                              lan_path(&p->lan, name), "--", PROMPT, NULL});
-    lan_wait_bytes(&p->lan, name, ROW);
+                              lan_path(&p->lan, name), "--", p->prompt, NULL});
+    lan_wait_bytes(&p->lan, name, p->row_bytes);
     return pid;
 }
 
@@ -103,7 +125,7 @@ void fault_finished(struct fault_rig *p, pid_t pid, const char *name,
 {
     struct outcome o =
         CLI("local", p->model, "--raw", "--temp", "0", "-n", n, "-t", "1",
-            "--logits", cli_path("whole"), "--", PROMPT);
+            "--logits", cli_path("whole"), "--", p->prompt);
     assert_int_equal(o.code, 0);
     outcome_fini(&o);
     assert_int_equal(lan_wait_exit(pid), 0);

@@ -17,14 +17,25 @@
 #define FAULT_SLOW 0
 #endif
 
+/* The model that comes with potluck: trained, so its router and its words are
+ * no noise. */
+#define FAULT_DEMO "deploy/demo/potluck-demo.gguf"
+
 struct fault_rig {
     struct lan lan;
     char model[512];
-    struct buf logits; /* of `local`, for the short prompt */
-    uint32_t n_long;
+    const char *prompt, *ctx;
+    const char *n_short, *n_most; /* tokens of a short and a long answer */
+    size_t row_bytes;             /* of logits */
+    struct buf logits;            /* of `local`, for the short answer */
+    uint32_t n_long;              /* long answers begun */
 };
 
+/* A generated mixture of experts that never ends an answer. */
 void fault_begin(struct fault_rig *p);
+/* FAULT_DEMO begins a story; a long answer is the whole of it, and takes half
+ * a second or more. */
+void fault_begin_demo(struct fault_rig *p);
 void fault_end(struct fault_rig *p);
 /* Coordinator for n workers, and the workers; until it serves. */
 void fault_serve(struct fault_rig *p, uint32_t n, const char *const *more);

@@ -18,6 +18,8 @@
 #define N_PROMPTS 8
 #define N_TOKENS  "6"
 #define N_LAYERS  12 /* of the generated mixture of experts */
+#define DEMO      "deploy/demo/potluck-demo.gguf" /* a trained one */
+#define N_DEMO    6
 #define N_EXPERTS 8
 #define SEEDED    50 /* cuts for five workers */
 #define NODES_MAX 5
@@ -226,6 +228,11 @@ static void open_moe(struct pool *p, uint32_t n_workers)
     open_pool(p, NULL, N_LAYERS, n_workers);
 }
 
+static void open_demo(struct pool *p, uint32_t n_workers)
+{
+    open_pool(p, DEMO, N_DEMO, n_workers);
+}
+
 /* Each architecture; prompts are longer than the windows. */
 static const struct {
     const char *preset, *settings[10];
@@ -304,6 +311,9 @@ static void test_two_workers(void **state)
     open_moe(&p, 2);
     every_cut(&p);
     close_pool(&p);
+    open_demo(&p, 2);
+    every_cut(&p);
+    close_pool(&p);
 }
 
 static void test_three_workers(void **state)
@@ -314,6 +324,9 @@ static void test_three_workers(void **state)
     every_cut(&p);
     close_pool(&p);
     open_moe(&p, 3);
+    every_cut(&p);
+    close_pool(&p);
+    open_demo(&p, 3);
     every_cut(&p);
     close_pool(&p);
 }
@@ -327,6 +340,10 @@ static void test_crossed_experts(void **state)
     open_moe(&p, 2);
     apply(&p, &(struct cut){.end = {6, N_LAYERS}, .crossed = true}, &rng);
     for (uint32_t i = 0; i < N_PROMPTS; i += STRIDE) one_prompt(&p, i);
+    all_at_once(&p);
+    close_pool(&p);
+    open_demo(&p, 2);
+    apply(&p, &(struct cut){.end = {2, N_DEMO}, .crossed = true}, &rng);
     all_at_once(&p);
     close_pool(&p);
 }

@@ -23,12 +23,25 @@ static const char plan[] =
     "\"1\":{\"pc-3\":[4,5,6,7]},\"2\":{\"pc-3\":[1,3,5,7]},"
     "\"3\":{\"pc-3\":[0,2,4,6]}}}";
 
+/* The same roles for the model that comes with potluck. */
+static const char demo_plan[] =
+    "{\"layers\":[{\"node\":\"pc-1\",\"first\":0,\"end\":3},"
+    "{\"node\":\"pc-2\",\"first\":3,\"end\":6}],\"embed\":\"pc-1\","
+    "\"head\":\"pc-2\",\"experts\":{\"0\":{\"pc-3\":[0,1,2,3]},"
+    "\"1\":{\"pc-3\":[4,5,6,7]},\"2\":{\"pc-3\":[1,3,5,7]},"
+    "\"3\":{\"pc-3\":[0,2,4,6]},\"4\":{\"pc-3\":[2,3,4,5]},"
+    "\"5\":{\"pc-3\":[0,1,6,7]}}}";
+
 static struct fault_rig rig;
 
-static void begin_roles(void)
+static void begin_roles(bool demo)
 {
-    fault_begin(&rig);
-    cli_write("plan.json", plan, sizeof plan - 1);
+    if (demo)
+        fault_begin_demo(&rig);
+    else
+        fault_begin(&rig);
+    const char *roles = demo ? demo_plan : plan;
+    cli_write("plan.json", roles, strlen(roles));
     fault_serve(&rig, 3,
                 (const char *const[]){"--plan", cli_path("plan.json"), NULL});
 }
@@ -60,8 +73,23 @@ static void each_role(bool stop)
 static void test_killed_in_mid_answer(void **state)
 {
     (void)state;
-    begin_roles();
+    begin_roles(false);
     each_role(false);
+    fault_end(&rig);
+}
+
+/* A trained model in mid-story; the pool, whole again, tells it to its end as
+ * `local` does. */
+static void test_killed_in_mid_story(void **state)
+{
+    (void)state;
+    begin_roles(true);
+    each_role(false);
+    fault_finished(&rig, fault_medium(&rig, "story", rig.n_most), "story",
+                   rig.n_most);
+    struct buf b = cli_read(lan_path(&rig.lan, "story.out"));
+    assert_non_null(strstr(b.data, "Rusty"));
+    buf_fini(&b);
     fault_end(&rig);
 }
 
@@ -69,7 +97,7 @@ static void test_killed_in_mid_answer(void **state)
 static void test_stopped_in_mid_answer(void **state)
 {
     (void)state;
-    begin_roles();
+    begin_roles(false);
     each_role(true);
     fault_end(&rig);
 }
@@ -103,6 +131,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_killed_in_mid_answer),
+        cmocka_unit_test(test_killed_in_mid_story),
         cmocka_unit_test(test_stopped_in_mid_answer),
         cmocka_unit_test(test_gone_before_it_serves),
     };

@@ -7,6 +7,7 @@ import zlib
 
 from facts import (CAPITALS, DAYS, EATS, FACTS, HOMES, MONTHS, OPPOSITES, SAYS,
                    SEASONS, TERMS, YOUNG)
+from wordings import MORE
 
 # Around a question that ends in "?". {q}: as it is; {l}: its first letter
 # small; {n}: without the question mark.
@@ -17,7 +18,7 @@ FRAMES = [
     "Do you know the answer? {q}", "{q} Please tell me.", "{q} I would like to know.",
     "I wonder: {l}", "My son asks: {l}", "My daughter asked me: {l}",
     "A friend wants to know: {l}", "Our teacher asked: {l}", "Can you help me? {q}",
-    "Good morning. {q}", "Good evening! {q}", "Hey, {l}", "So, {l}", "Now tell me, {l}",
+    "Good morning. {q}", "Good evening! {q}", "Hey, {l}", "Hello there, {l}", "Hi there! {q}", "So, {l}", "Now tell me, {l}",
     "Could you explain this to me: {l}", "Please answer this: {l}",
     "{q} Please be short.", "{q} Thank you!", "One more question: {l}",
     "Please help me with my homework. {q}", "{q} Do you know?",
@@ -68,6 +69,15 @@ SUMS = [
     "Can you tell me what {a} plus {b} is?", "How much is {a} and {b} together?",
     "I have {a} apples and get {b} more. How many do I have?",
     "Tell me the sum of {a} and {b}.", "{a} and {b} make how many?",
+    "Add {a} to {b}.", "If you add {a} and {b}, what is the result?",
+    "Calculate {a} plus {b}.", "Put {a} and {b} together. How many are there?",
+    "What does {a} plus {b} make?", "What do I get when I put {a} and {b} together?",
+    "I add {a} to {b}. What is the result?", "Let us add {a} and {b}. What comes out?",
+    "There are {a} birds in a tree, and {b} more come. How many are there now?",
+    "If I have {a} books and buy {b} more, how many do I have?",
+    "Hello! What is {a} plus {b}?", "My homework: {a} plus {b}.",
+    "What is the total of {a} and {b}?", "If there are {a} cats and {b} dogs, how many animals are there?",
+    "I want to add {a} and {b}. What is it?", "When we add {b} to {a}, what do we get?",
 ]
 DIFFERENCES = [
     "What is {a} minus {b}?", "{a} minus {b}?", "How much is {a} minus {b}?",
@@ -75,13 +85,18 @@ DIFFERENCES = [
     "Please take {b} away from {a}.", "What is the difference of {a} and {b}?",
     "Can you tell me what {a} minus {b} is?",
     "I have {a} apples and eat {b}. How many are left?",
-    "Tell me what {a} minus {b} is.",
+    "Tell me what {a} minus {b} is.", "Calculate {a} minus {b}.",
+    "If I take {b} from {a}, how many are left?", "What does {a} minus {b} make?",
+    "There are {a} birds in a tree, and {b} fly away. How many are left?",
+    "Hello! What is {a} minus {b}?", "How many more than {b} is {a}?",
 ]
 PRODUCTS = [
     "What is {a} times {b}?", "{a} times {b}?", "How much is {a} times {b}?",
     "Multiply {a} by {b}.", "Please multiply {a} by {b}.",
     "What is the product of {a} and {b}?", "Can you tell me what {a} times {b} is?",
     "There are {a} boxes with {b} apples each. How many apples are there?",
+    "Calculate {a} times {b}.", "What does {a} times {b} make?",
+    "Hello! What is {a} times {b}?", "If you multiply {a} by {b}, what is the result?",
 ]
 
 
@@ -118,7 +133,9 @@ def pair_entries():
                    [q.format(*row) for q in questions], [answer.format(*row)])
     yield from table("capital", CAPITALS, [
         "What is the capital of {0}?", "Which city is the capital of {0}?",
-        "What is the name of the capital of {0}?", "What is {0}'s capital?"],
+        "What is the name of the capital of {0}?", "What is {0}'s capital?",
+        "Do you know {0}'s capital?", "Which city do we call the capital of {0}?",
+        "I am looking for the capital of {0}. Which city is it?", "Name the capital of {0}."],
         "The capital of {0} is {1}.")
     both = OPPOSITES + [(b, a) for a, b in OPPOSITES]
     yield from table("opposite", both, [
@@ -126,7 +143,9 @@ def pair_entries():
         "What is the contrary of {0}?"], "The opposite of {0} is {1}.")
     yield from table("young", YOUNG, [
         "What is a young {0} called?", "What is the name of a baby {0}?",
-        "What do we call a young {0}?"], "A young {0} is called a {1}.")
+        "What do we call a young {0}?", "What is the young of a {0} called?",
+        "What do you call a baby {0}?", "How do people call a young {0}?",
+        "What is the word for a young {0}?", "Which name has the young of a {0}?"], "A young {0} is called a {1}.")
     yield from table("says", SAYS, [
         "What sound does the {0} make?", "What does the {0} say?",
         "How does the {0} sound?"], "The {0} {1}.")
@@ -158,7 +177,7 @@ def spell(n):
 
 
 def arithmetic_entries():
-    """Sums and differences up to twenty, products to nine times nine; in
+    """Sums of numbers up to twenty, differences, products to nine times nine; in
     digits, and the small ones in words too."""
     def entry(name, sign, forms, a, b, result):
         yield (f"{name}-{a}-{b}", str(result),
@@ -171,11 +190,11 @@ def arithmetic_entries():
                    [(f.format(a=x, b=y))[0].upper() + f.format(a=x, b=y)[1:]
                     for f in forms],
                    [f"{x[0].upper()}{x[1:]} {name} {y} is {z}."])
-    for a in range(1, 20):
-        for b in range(1, 21 - a):
+    for a in range(21):
+        for b in range(21):
             yield from entry("plus", "+", SUMS, a, b, a + b)
-    for a in range(2, 21):
-        for b in range(1, a):
+    for a in range(21):
+        for b in range(a + 1):
             yield from entry("minus", "-", DIFFERENCES, a, b, a - b)
     for a in range(2, 10):
         for b in range(2, 10):
@@ -192,6 +211,7 @@ def make_turns():
         groups["fact"].append((f"term-{bare}", keywords, forms, answers))
     for key, keywords, questions, answers in FACTS + list(pair_entries()):
         forms = [f for q in questions for f in framed(q)]
+        forms += [f for q in MORE.get(key, ()) for f in (q, *framed(q)[::7])]
         groups["fact"].append((key, keywords, forms, answers))
     groups["sum"] = list(arithmetic_entries())
     train, heldout = [], []

@@ -20,14 +20,24 @@ import stories
 HELD_OUT_STORIES = 400
 
 
+def the_twenty():
+    """The prompts by hand: none of them may be in the corpus."""
+    here = os.path.dirname(os.path.abspath(__file__))
+    with open(os.path.join(here, "prompts.json"), encoding="utf-8") as f:
+        prompts = json.load(f)
+    return (tuple(prompts["stories"]),
+            {p["question"].strip().lower() for p in prompts["chat"]})
+
+
 def make_stories(rng, n, held_out):
     """n stories, no text twice, all on one side of the division."""
     out, seen = [], set()
+    prompts, _ = the_twenty()
     while len(out) < n:
         s = stories.make_story(rng)
         if stories.is_held_out(s["hero"], s["plot"]) != held_out:
             continue
-        if s["text"] not in seen:
+        if s["text"] not in seen and not s["text"].startswith(prompts):
             seen.add(s["text"])
             out.append(s)
     return out
@@ -35,12 +45,15 @@ def make_stories(rng, n, held_out):
 
 def chat_documents(rng, turns, told):
     """Single turns, conversations of two or three, and stories on request."""
-    docs = [{"turns": [[t["question"], t["answer"]]]} for t in turns]
+    docs = [{"group": t["group"], "key": t["key"],
+             "turns": [[t["question"], t["answer"]]]} for t in turns]
     for _ in range(len(turns) // 4):
         some = rng.sample(turns, rng.choice((2, 2, 3)))
-        docs.append({"turns": [[t["question"], t["answer"]] for t in some]})
+        docs.append({"group": "turns",
+                     "turns": [[t["question"], t["answer"]] for t in some]})
     for s in told:
-        docs.append({"turns": [list(stories.make_request(rng, s))]})
+        docs.append({"group": "told",
+                     "turns": [list(stories.make_request(rng, s))]})
     return docs
 
 
@@ -63,8 +76,11 @@ def write_corpus(a):
             ("heldout", True, HELD_OUT_STORIES, test_turns)):
         rng = random.Random(f"{a.seed}/{name}")
         told = make_stories(rng, n, held_out)
-        docs = [{"text": s["text"]} for s in told]
+        docs = [{"group": "story", "text": s["text"]} for s in told]
         docs += chat_documents(rng, turns, make_stories(rng, n // 20, held_out))
+        _, asked = the_twenty()
+        assert not any(q.strip().lower() in asked for d in docs
+                       for q, _ in d.get("turns", ()))
         rng.shuffle(docs)
         write_jsonl(os.path.join(a.out, name + ".jsonl"), docs)
         if held_out:
@@ -120,7 +136,7 @@ def write_prompts(path, sets):
 def main():
     p = argparse.ArgumentParser()
     p.add_argument("out")
-    p.add_argument("--stories", type=int, default=40000)
+    p.add_argument("--stories", type=int, default=60000)
     p.add_argument("--seed", type=int, default=4)
     p.add_argument("--prompts", action="store_true",
                    help="OUT is prompts.json: write its held-out sets")

@@ -4,11 +4,14 @@ judge.py's part.
 
     evaluate.py last.pt VOCAB.json perplexity FILE.txt
     evaluate.py last.pt VOCAB.json special FILE.txt
+    evaluate.py last.pt VOCAB.json documents FILE.txt
     evaluate.py last.pt VOCAB.json experts CORPUS_DIR
 
 perplexity is that of `potluck perplexity`: windows of the context's length,
-each begun with BOS; special is that of `potluck perplexity --special`. It works on torch's unrounded weights; potluck's own
-numbers on the GGUF file are the ones to compare with."""
+each begun with BOS; special is that of `potluck perplexity --special`; documents
+scores each of the texts that empty lines part on its own. All work on torch's
+unrounded weights; potluck's own numbers on the GGUF file are the ones to
+compare with."""
 import math
 import os
 import random
@@ -30,16 +33,23 @@ def load(path):
 
 def perplexity(model, t, path):
     with open(path, encoding="utf-8") as f:
-        score(model, t.encode(f.read()), path)
+        report(path, *score(model, t.encode(f.read())))
+
+
+def documents(model, t, path):
+    with open(path, encoding="utf-8") as f:
+        texts = f.read().rstrip("\n").split("\n\n")
+    parts = [score(model, t.encode(text)) for text in texts]
+    report(path, sum(p[0] for p in parts), sum(p[1] for p in parts))
 
 
 def special(model, t, path):
     with open(path, encoding="utf-8") as f:
-        score(model, t.encode_special(f.read()), path)
+        report(path, *score(model, t.encode_special(f.read())))
 
 
 @torch.no_grad()
-def score(model, ids, path):
+def score(model, ids):
     nll, n, at = 0.0, 0, 0
     while at < len(ids):
         window = [BOS] + ids[at:at + model.c.n_ctx - 1]
@@ -49,6 +59,10 @@ def score(model, ids, path):
                                torch.tensor(window[1:]),
                                reduction="sum").item()
         n += len(window) - 1
+    return nll, n
+
+
+def report(path, nll, n):
     print(f"{path}: {n} tokens, loss {nll / n:.5f}, perplexity "
           f"{math.exp(nll / n):.4f}")
 
@@ -68,7 +82,7 @@ def experts(model, t, corpus):
 
 
 def main(argv):
-    what = {f.__name__: f for f in (perplexity, special, experts)}
+    what = {f.__name__: f for f in (perplexity, special, documents, experts)}
     if len(argv) != 5 or argv[3] not in what:
         raise SystemExit(__doc__)
     what[argv[3]](load(argv[1]), Tokenizer(argv[2]), argv[4])

@@ -14,6 +14,7 @@ import zlib
 
 import words
 from plots import ANIMAL, CHILD, PLOTS
+from wordings import BEGINNINGS
 
 PRONOUNS = {"he": ("he", "him", "his", "himself"),
             "she": ("she", "her", "her", "herself")}
@@ -26,6 +27,9 @@ OPENINGS = [
     "{H} was {a:look} {kind} who lived {home}.",
 ]
 ABOUT = [
+    "{H} liked {like}.", "More than anything, {he} liked {like}.",
+]
+ABOUT_TRAIT = [  # where the opening names no trait
     "{H} was {trait} and liked {like}.",
     "{He} was {trait}, and more than anything {he} liked {like}.",
     "Everybody knew that {H} was {trait}. On free days {he} liked {like}.",
@@ -88,7 +92,6 @@ def make_character(rng, animal, taken):
     """A name nobody else has, what they are, and he or she."""
     if animal:
         kind, look, home = rng.choice(words.ANIMALS)
-        pronoun = rng.choice(("he", "she"))
         names = words.ANIMAL_NAMES
         look = rng.choice((look, look, "little", "young", rng.choice(words.TRAITS)))
     else:
@@ -97,6 +100,8 @@ def make_character(rng, animal, taken):
         look = rng.choice(("little", "young", "small", rng.choice(words.TRAITS)))
         home = rng.choice(words.PLACES)
     name = rng.choice([n for n in names if n not in taken])
+    if animal:  # a name is always he or always she
+        pronoun = ("he", "she")[zlib.crc32(name.encode()) % 2]
     return {"name": name, "kind": kind, "look": look, "home": home,
             "pronoun": pronoun}
 
@@ -120,7 +125,7 @@ def make_slots(rng, plot, want):
                              PRONOUNS[who["pronoun"]]):
             s[prefix + key] = word
     s["Fintro"] = f"{article(friend['kind'])} named {friend['name']}"
-    s["trait"] = rng.choice([t for t in words.TRAITS if t != hero["look"]])
+    s["trait"] = rng.choice(words.TRAITS)
     s["like"] = rng.choice(words.LIKES)
     s["weather"], s["weather_line"] = rng.choice(words.WEATHER)
     fill_extra(rng, extra, s)
@@ -152,6 +157,24 @@ def introduce_friend(beats, s):
             "{Fintro}.|{He} often played with {Fintro}.]")
 
 
+FRIEND_KNOWN = ("broken bridge", "quarrel")  # say so themselves
+
+
+def name_friend(beats):
+    """The same beats, all picked; where the other one is first named, it is
+    as {his} friend."""
+    out, done = [], False
+    for beat in beats:
+        at = beat.find("{F}")
+        if not done and at >= 0:
+            start = re.search(r"(^/?|[.!?]\"? )$", beat[:at])
+            beat = (beat[:at] + ("{His} friend " if start else "{his} friend ")
+                    + beat[at:])
+            done = True
+        out.append(beat)
+    return out
+
+
 def make_story(rng, plot=None, want=None):
     """{"text", "hero", "plot", "opening"}: opening is the first sentences, up
     to where the plot begins."""
@@ -159,11 +182,20 @@ def make_story(rng, plot=None, want=None):
     _, moral, _, beats = PLOTS[plot]
     s = make_slots(rng, plot, want)
     opening = fill(pick(rng, rng.choice(OPENINGS)), s)
-    about = fill(pick(rng, rng.choice(ABOUT)), s)
+    plain = s["look"] in words.TRAITS
+    about = fill(pick(rng, rng.choice(ABOUT if plain else
+                                      ABOUT + ABOUT_TRAIT)), s)
+    if rng.random() < 0.5:
+        beats = [rng.choice(BEGINNINGS[plot])] + beats[1:]
+    beats = [pick(rng, beat) for beat in beats]
     friend = fill(pick(rng, introduce_friend(beats, s)), s)
-    # some stories begin at once, and say later who the friend is
-    at_once = rng.random() < 0.3
-    parts = [opening] if at_once else [opening, about, friend]
+    # some stories begin at once, and say who the friend is when it comes
+    at_once = rng.random() < 0.4
+    if at_once:
+        if friend and plot not in FRIEND_KNOWN:
+            beats = name_friend(beats)
+        about, friend = "", ""
+    parts = [opening, about, friend]
     if plot in WEATHER_FITS:
         weather = rng.choice(WEATHER)
     else:
@@ -171,12 +203,13 @@ def make_story(rng, plot=None, want=None):
     first = True
     text = " ".join(p for p in parts if p)
     for beat in beats:
-        part = fill(pick(rng, beat.lstrip("/")), s)
+        part = fill(beat.lstrip("/"), s)
         if first and weather:
             part = part + " " + fill(pick(rng, weather), s)
-        if first and at_once and friend:
-            part = part + " " + friend
-        begins = beat.startswith("/") and not (first and at_once)
+        # No paragraph begins with a name: a name is one piece of the
+        # vocabulary with a space before it, and several without.
+        begins = (beat.startswith("/") and not (first and at_once) and
+                  not re.match(rf"({s['H']}|{s['F']})\b", part))
         first = False
         text += ("\n" if begins else " ") + part
     text += " " + fill(rng.choice(words.MORALS[moral]), s)

@@ -20,6 +20,8 @@ import re
 import subprocess
 import sys
 
+import words
+
 SPACE = "\u2581"  # how SentencePiece writes a space
 N_VOCAB = 3072
 NORMAL, UNKNOWN, CONTROL, BYTE = 1, 2, 3, 6
@@ -119,6 +121,8 @@ def train(docs):
         for control, text in document_segments(doc):
             if control is None:
                 counts.update(units_of(text))
+    for name in words.GIRLS + words.BOYS + words.ANIMAL_NAMES:
+        counts[SPACE + name] *= 10  # names are to be one piece each
     chars = sorted({c for w in counts for c in w if c != "\n"} | {SPACE})
     head = [(s, 0.0, UNKNOWN if i == UNK else CONTROL)
             for i, s in enumerate(SPECIAL)]
