@@ -9,7 +9,7 @@
 
 #include "common/compiler.h"
 
-#define V_ROWS 16
+#define V_ROWS  16
 #define V_QUADS /* has v_dot_u8() */
 typedef __m512i vi;
 typedef __m512 vf;
