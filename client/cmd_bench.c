@@ -121,8 +121,8 @@ static void explain(void)
         "            bandwidth_share\n"
         "  matrices  kernel, matrices (how many), bytes, blas_from (columns "
         "from which\n"
-        "            the OpenBLAS panel is used, or null), why, openblas (what "
-        "was measured)");
+        "            the OpenBLAS panel is used, or null), why, openblas (as "
+        "measured)");
 }
 
 static enum status run(struct bench *b, struct error *err)
